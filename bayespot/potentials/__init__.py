@@ -1,0 +1,1 @@
+"""Functional forms, one file each, and how they are declared."""

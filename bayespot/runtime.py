@@ -1,0 +1,54 @@
+"""Process-wide settings of JAX, made once and on request: importing bayespot changes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bayespot.errors import PrecisionError
+
+_WAY_OUT = "call bayespot.configure() before anything else"
+
+
+def configure(*, cache: str | Path | None = None, devices: int | None = None) -> None:
+    """Switch JAX to what bayespot needs.
+
+    Double precision; one thread in the linear algebra of jaxlib (its threads were seen to stall
+    small Cholesky factorisations); a compilation cache that outlives the process, since compiling
+    NUTS takes longer than a small fit.
+
+    Parameters
+    ----------
+    cache : path, optional
+        Folder of compiled programs. Default: ``$BAYESPOT_CACHE`` or ``~/.cache/bayespot/jax``;
+        the empty string switches the cache off.
+    devices : int, optional
+        Number of CPU devices, one per chain that runs at the same time. Default: the number of
+        cores, at most 4. No effect once JAX has started.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    if devices is None:
+        devices = max(1, min(4, os.cpu_count() or 1))
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:
+        pass  # JAX is running already; its device count stays as it is
+    if cache is None:
+        cache = os.environ.get("BAYESPOT_CACHE", Path.home() / ".cache" / "bayespot" / "jax")
+    if str(cache):
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def require_x64() -> None:
+    """Raise `PrecisionError` unless JAX works in double precision."""
+    import jax
+
+    if not jax.config.jax_enable_x64:
+        raise PrecisionError(
+            "jax_enable_x64 is off: forces and posteriors need double precision; " + _WAY_OUT
+        )
