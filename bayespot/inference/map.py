@@ -1,0 +1,197 @@
+r"""Maximum a posteriori by multi-start Levenberg-Marquardt.
+
+With the noise scales held, the problem is least squares in the potential's entries of ``u`` with
+the prior as unit residuals. The noise scales are updated between steps, each by its own
+one-dimensional maximum. Least squares with inferred noise has several optima (a bad energy fit
+raises its noise, which lowers its weight), so the search starts from engineering values of the
+noise and from many points of the prior, first on a subset of the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from bayespot.errors import PriorError
+from bayespot.likelihood import FitProblem, Misfit
+from bayespot.posterior import Posterior, build_posterior
+
+SUBSET_ATOMS = 600
+"""Atoms of the subset that the many starts are tried on."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A local maximum of the posterior."""
+
+    u: np.ndarray
+    log_posterior: float
+    converged: bool
+    steps: int
+
+
+def noise_update(problem: FitProblem, u: np.ndarray, misfit: Misfit) -> np.ndarray:
+    """The best noise entries of ``u`` for given residuals."""
+    n_theta, floor = problem.space.layout.n_theta, problem.floor_by_structure()
+    u = u.copy()
+    for row, k in enumerate(problem.space.layout.noise):
+        prior = problem.space.priors[n_theta + row]
+        squares, counts = misfit.squares[:, k], misfit.counts[:, k]
+
+        def cost(x: float, prior=prior, squares=squares, counts=counts, k=k) -> float:
+            variance = float(prior.forward(x)) ** 2 + floor[:, k]
+            return 0.5 * float((squares / variance + counts * np.log(variance)).sum() + x * x)
+
+        u[n_theta + row] = minimize_scalar(cost, bounds=(-8.0, 8.0), method="bounded",
+                                           options={"xatol": 1e-10}).x
+    return u
+
+
+def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: float = 1e-8,
+          hold_noise: int = 3) -> Mode:
+    """Levenberg-Marquardt from ``u``; the noise is held for the first ``hold_noise`` steps.
+
+    Converged when the gain expected from a Gauss-Newton step is below ``tolerance`` nats and the
+    noise has settled too.
+    """
+    n_theta = problem.space.layout.n_theta
+    u, value, damping = np.asarray(u, float), problem.log_posterior(u), 1e-2
+    if not np.isfinite(value):
+        return Mode(u, -np.inf, False, 0)
+    for step in range(steps):
+        local = problem.gauss_newton(u)
+        hessian = local.fisher.sum(axis=0) + np.eye(n_theta)
+        gradient = local.gradient - u[:n_theta]
+        if not (np.isfinite(hessian).all() and np.isfinite(gradient).all()):
+            return Mode(u, value, False, step)
+        expected = 0.5 * gradient @ np.linalg.solve(hessian, gradient)
+        accepted = False
+        for _ in range(12):
+            trial = u.copy()
+            trial[:n_theta] += np.linalg.solve(
+                hessian + damping * np.diag(np.diag(hessian)), gradient
+            )
+            trial[:n_theta] = np.clip(trial[:n_theta], -7.5, 7.5)
+            trial_value = problem.log_posterior(trial)
+            if np.isfinite(trial_value) and trial_value >= value:
+                damping, accepted = max(damping / 5.0, 1e-12), True
+                break
+            damping *= 4.0
+        before = value
+        if accepted:
+            u, value = trial, trial_value
+        if step >= hold_noise:
+            u = noise_update(problem, u, problem.misfit_by_structure(u))
+            value = problem.log_posterior(u)
+        settled = abs(value - before) < tolerance and step > hold_noise
+        if settled and (expected < tolerance * 100 or not accepted):
+            return Mode(u, value, bool(expected < 1e-3), step + 1)
+    return Mode(u, value, False, steps)
+
+
+def starting_points(problem: FitProblem, key: jax.Array, starts: int) -> np.ndarray:
+    """The given potential, the prior median and Sobol points of the prior, [starts, p]."""
+    size, n_theta = problem.space.size, problem.space.layout.n_theta
+    seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+    count = 1 << max(0, int(starts - 1).bit_length())
+    sobol = qmc.Sobol(max(size, 1), scramble=True, rng=np.random.default_rng(seed)).random(count)
+    points = np.clip(ndtri(np.clip(sobol, 1e-6, 1 - 1e-6)), -2.0, 2.0)[:starts]
+    points[:, n_theta:] = 0.0
+    points[0] = 0.0
+    try:
+        given = problem.space.inverse(problem.initial)
+    except PriorError:
+        return points  # the values given lie outside the priors: start from the priors alone
+    return np.concatenate([given[None], points])[:starts]
+
+
+def subset(problem: FitProblem, key: jax.Array, atoms: int = SUBSET_ATOMS) -> FitProblem:
+    """The same problem on about ``atoms`` atoms, families in turn."""
+    dataset = problem.dataset
+    rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
+    queues = {
+        family: list(rng.permutation(np.flatnonzero(np.array(dataset.families) == family)))
+        for family in sorted(set(dataset.families))
+    }
+    chosen: list[int] = []
+    total = 0
+    while total < atoms and any(queues.values()):
+        for queue in queues.values():
+            if queue and total < atoms:
+                chosen.append(int(queue.pop()))
+                total += len(dataset.structures[chosen[-1]])
+    return FitProblem(
+        problem.initial,
+        dataset[np.array(sorted(chosen))],
+        priors=dict(zip(problem.space.names, problem.space.priors, strict=True)),
+        fixed=problem.space.fixed,
+        reference=problem.reference,
+        floor=problem.floor,
+        nu_forces=problem.nu_forces,
+        misfit=problem.misfit,
+    )
+
+
+def find_modes(problem: FitProblem, key: jax.Array, *, starts: int = 16) -> list[Mode]:
+    """Distinct local maxima, best first.
+
+    Many starts climb on a subset; the best distinct ones climb on all data.
+    """
+    key_points, key_subset = jax.random.split(key)
+    points = starting_points(problem, key_points, max(1, starts))
+    if problem.graph.n_atoms > 2 * SUBSET_ATOMS:
+        rough = [climb(small, u, steps=40, tolerance=1e-3)
+                 for small in [subset(problem, key_subset)] for u in points]
+        candidates = _distinct(rough, window=np.inf)[:3]
+        # The given potential may be a better start than anything a subset can tell.
+        points = np.concatenate([np.stack([m.u for m in candidates]), points[:1]])
+    modes = _distinct([climb(problem, u) for u in points], window=np.inf)
+    if not modes or not np.isfinite(modes[0].log_posterior):
+        raise PriorError(
+            "no starting point has a finite posterior density: the priors do not cover the data; "
+            "look at the prior medians against bond lengths and energies of the structures"
+        )
+    return modes
+
+
+def _distinct(modes: list[Mode], window: float, distance: float = 0.05) -> list[Mode]:
+    """Best first, without repetitions (closer than ``distance`` prior sds in every entry)."""
+    kept: list[Mode] = []
+    for mode in sorted(modes, key=lambda m: -m.log_posterior):
+        if not np.isfinite(mode.log_posterior):
+            continue
+        if kept and kept[0].log_posterior - mode.log_posterior > window:
+            continue
+        if all(np.abs(mode.u - other.u).max() > distance for other in kept):
+            kept.append(mode)
+    return kept
+
+
+def map_estimate(problem: FitProblem, *, key: jax.Array, starts: int = 16) -> Posterior:
+    """The most probable ``u`` as a posterior of one draw.
+
+    The mode is that of the density in the standard-normal coordinates of the priors.
+
+    Parameters
+    ----------
+    problem : FitProblem
+    key : jax.Array
+        Random key for the starting points.
+    starts : int
+        Number of starting points.
+    """
+    modes = find_modes(problem, key, starts=starts)
+    best = modes[0]
+    problems = [] if best.converged else ["the optimiser stopped before its gradient vanished"]
+    return build_posterior(
+        problem, best.u[None, None], method="map", problems=problems,
+        details={
+            "log_posterior": best.log_posterior, "starts": starts, "steps": best.steps,
+            "other_modes": [m.log_posterior - best.log_posterior for m in modes[1:]],
+        },
+    )

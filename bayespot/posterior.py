@@ -1,0 +1,532 @@
+"""The result of every inference method: draws, diagnostics, provenance, in one netCDF file.
+
+MAP, Laplace and NUTS fill the same groups of an ArviZ `xarray.DataTree`, so nothing after
+inference can tell them apart, and any ArviZ function works on ``posterior.tree``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import arviz_base
+import arviz_stats
+import jax
+import numpy as np
+import xarray as xr
+
+from bayespot.errors import BayespotError, NotConverged
+from bayespot.evaluate import evaluate_draws
+from bayespot.likelihood import FitProblem, NoiseFloor, log_likelihood_by_structure
+from bayespot.parameters import ParameterSpace
+from bayespot.potentials.base import Potential, registry
+from bayespot.potentials.priors import Prior, Reference
+from bayespot.units import GPA, QUANTITIES
+
+SCHEMA = 1
+R_HAT_LIMIT, ESS_LIMIT, BFMI_LIMIT = 1.01, 400, 0.3
+DIVERGENCE_LIMIT, SATURATION_LIMIT = 1e-3, 0.02
+NOT_INFORMED = 0.8
+"""Posterior sd over prior sd, in the standard-normal coordinate, above which data said nothing."""
+
+LIKELIHOOD_BUDGET = 4_000_000
+"""Draws times atoms for which the log likelihood per structure is stored; thinned beyond."""
+
+MISFIT_NONE = (
+    "misfit = none: a plain posterior of a functional form that cannot be right is overconfident "
+    "(measured on silicon: intervals that claim 90 % hold 8 % of the forces). parameter_std is the "
+    "spread of the parameters, not the error of the potential."
+)
+
+
+class Posterior:
+    """Draws of a potential's parameters and noise scales, with all that is known about them.
+
+    Made by the functions of `bayespot.inference` or by `Posterior.load`.
+    """
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self.tree = tree
+        self.record: dict[str, Any] = json.loads(tree.attrs["bayespot"])
+
+    # --- what was fitted ---------------------------------------------------------------------
+
+    @cached_property
+    def space(self) -> ParameterSpace:
+        """The parameter space, rebuilt from the record."""
+        record = self.record
+        form = _form(record["form"])
+        potential = form(species=tuple(record["species"]), **record["hypers"])
+        return ParameterSpace(
+            potential,
+            Reference(**{**record["reference"], "offset": tuple(record["reference"]["offset"])}),
+            priors={k: _prior_from(v) for k, v in record["priors"].items()},
+            fixed=record["fixed"],
+            quantities=record["quantities"],
+        )
+
+    @property
+    def method(self) -> str:
+        """"map", "laplace" or "nuts"."""
+        return self.record["method"]
+
+    @property
+    def misfit(self) -> str:
+        """How a form that cannot be right was treated."""
+        return self.record["misfit"]
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """The potential's species in its order."""
+        return tuple(self.record["species"])
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of the neighbour graphs that every draw fits into, Å."""
+        return float(self.record["cutoff"])
+
+    @property
+    def nu_forces(self) -> float:
+        """How many independent forces a structure counted as."""
+        return float(self.record["nu_forces"])
+
+    @property
+    def floor(self) -> NoiseFloor:
+        """The DFT floor of the fit."""
+        record = dict(self.record["floor"])
+        record["families"] = {k: tuple(v) for k, v in record["families"].items()}
+        return NoiseFloor(**record)
+
+    # --- draws -------------------------------------------------------------------------------
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Names of the sampled entries, noise scales last."""
+        return self.space.names
+
+    @cached_property
+    def u(self) -> np.ndarray:
+        """Draws in the standard-normal coordinates, chains one after the other, [n_draws, p]."""
+        values = self.tree["unconstrained_posterior"]["u"].values
+        return values.reshape(-1, values.shape[-1])
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """Draws in physical units, in the order of `parameter_names`, [n_draws, p]."""
+        return self.space.physical(self.u)
+
+    def thin(self, n_draws: int) -> np.ndarray:
+        """At most ``n_draws`` of the ``u``, evenly spaced, [n, p]."""
+        index = np.unique(np.linspace(0, len(self.u) - 1, min(n_draws, len(self.u))).round())
+        return self.u[index.astype(int)]
+
+    def potentials(self, n_draws: int) -> Potential:
+        """Thinned draws as one potential whose leaves have a leading axis of draws."""
+        return self.space.potential(self.thin(n_draws))
+
+    @cached_property
+    def potential(self) -> Potential:
+        """The potential at the mean of the draws (in the standard-normal coordinates)."""
+        return self.space.potential(self.u.mean(axis=0))
+
+    @cached_property
+    def sigma(self) -> np.ndarray:
+        """Root-mean-square noise scales, [3]: eV/atom, eV/Å, eV/Å^3."""
+        return np.sqrt((self.space.sigma(self.u) ** 2).mean(axis=0))
+
+    # --- how good it is ----------------------------------------------------------------------
+
+    def diagnostics(self) -> xr.Dataset:
+        """Per sampled entry: mean, sd, prior sd, contraction, R-hat, bulk and tail ESS."""
+        return self.tree["diagnostics"].to_dataset()
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the draws, in sentences; empty if nothing is."""
+        return list(self.record["problems"])
+
+    @property
+    def converged(self) -> bool:
+        """Whether the method met its own criteria."""
+        return not self.record["problems"]
+
+    @property
+    def not_informed(self) -> list[str]:
+        """Entries whose posterior is about as wide as their prior."""
+        if self.method == "map":
+            return []
+        table = self.diagnostics()
+        wide = table["contraction"].values > NOT_INFORMED
+        return [str(n) for n in table["parameter"].values[wide]]
+
+    def check(self, *, allow_unconverged: bool = False) -> None:
+        """Raise `NotConverged` with the names of what did not converge, unless allowed."""
+        if not self.converged and not allow_unconverged:
+            raise NotConverged(
+                f"the {self.method} posterior of {self.record['form']} has not converged: "
+                + "; ".join(self.problems)
+                + ". Run it longer (draws, warmup) or pass allow_unconverged=True to go on"
+            )
+
+    def loss_weights(self) -> dict[str, dict[str, float]]:
+        r"""The weights :math:`w = \kappa / (\sigma^2 + s^2)` that a least-squares fit would use.
+
+        Per quantity: mean and sd over the draws, for one number of that kind in the mean
+        structure. Units 1/(eV/atom)^2, 1/(eV/Å)^2, 1/(eV/Å^3)^2.
+        """
+        sigma = self.space.sigma(self.u)
+        floor = np.array([self.floor.energy, self.floor.forces, self.floor.stress])
+        kappa = np.array([self.record["mean_kappa"][q] for q in QUANTITIES])
+        w = kappa / (sigma**2 + floor**2)
+        return {
+            q: {"mean": float(w[:, k].mean()), "sd": float(w[:, k].std()), "kappa": kappa[k]}
+            for k, q in enumerate(QUANTITIES)
+            if q in self.record["quantities"]
+        }
+
+    def summary(self) -> str:
+        """What a person wants to read: method, data, parameters, weights, problems."""
+        r, table = self.record, self.diagnostics()
+        lines = [
+            f"{r['form']} for {', '.join(self.species)}: {self.method}, "
+            f"{table.attrs['chains']} x {table.attrs['draws']} draws, "
+            f"{r['n_structures']} structures, {r['n_atoms']} atoms",
+            "",
+            f"{'parameter':<16}{'unit':<9}{'mean':>12}{'sd':>11}{'sd/prior':>10}"
+            f"{'R-hat':>8}{'ESS':>8}{'tail':>8}",
+        ]
+        for k, name in enumerate(table["parameter"].values):
+            row = {v: float(table[v].values[k]) for v in table.data_vars if v != "unit"}
+            note = "  not informed by data" if name in self.not_informed else ""
+            lines.append(
+                f"{name:<16}{self.space.units[k]:<9}{row['mean']:>12.5g}{row['sd']:>11.3g}"
+                f"{row['contraction']:>10.3f}{row['r_hat']:>8.3f}{row['ess_bulk']:>8.0f}"
+                f"{row['ess_tail']:>8.0f}{note}"
+            )
+        for name, value in self.space.fixed.items():
+            lines.append(f"{name:<16}{'':<9}{value:>12.5g}{'fixed':>11}")
+        lines += ["", "loss weights that follow from the inferred noise (mean +- sd):"]
+        for q, w in self.loss_weights().items():
+            lines.append(f"  w_{q:<8}{w['mean']:>12.4g} +- {w['sd']:<10.2g} kappa {w['kappa']:.3g}")
+        scale = {"energy": (1e3, "meV/atom"), "forces": (1.0, "eV/Å"), "stress": (GPA, "GPa")}
+        lines.append("noise: " + ", ".join(
+            f"{q} {self.sigma[k] * scale[q][0]:.3g} {scale[q][1]}"
+            for k, q in enumerate(QUANTITIES) if q in r["quantities"]
+        ))
+        for what, count in r["dropped"].items():
+            if count:
+                lines.append(f"left out of the likelihood: {count} {what}")
+        if self.misfit == "none":
+            lines += ["", MISFIT_NONE]
+        lines += ["", "converged" if self.converged else "NOT CONVERGED: "
+                  + "; ".join(self.problems)]
+        return "\n".join(lines)
+
+    # --- file --------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write netCDF; the file appears whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            self.tree.to_netcdf(temporary, engine="h5netcdf")
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path) -> Posterior:
+        """Read a file written by `save`.
+
+        Raises
+        ------
+        BayespotError
+            If the file is missing, is no netCDF, or was written by a newer bayespot.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise BayespotError(f"there is no posterior at {path}: run a fit first")
+        try:
+            with xr.open_datatree(path, engine="h5netcdf") as opened:
+                tree = opened.load()
+        except (OSError, ValueError, KeyError) as error:
+            raise BayespotError(
+                f"{path} is not a posterior that can be read ({error}): it is corrupt or of "
+                "another kind; fit again"
+            ) from error
+        if "bayespot" not in tree.attrs:
+            raise BayespotError(f"{path} is netCDF but not a posterior of bayespot")
+        posterior = cls(tree)
+        if posterior.record["schema"] > SCHEMA:
+            raise BayespotError(
+                f"{path} has schema {posterior.record['schema']}, this bayespot reads up to "
+                f"{SCHEMA}: update bayespot"
+            )
+        return posterior
+
+
+def _form(name: str) -> type[Potential]:
+    """The class of a stored form: registered, or defined by the user and imported."""
+    known = dict(registry())
+    stack = [Potential]
+    while stack:
+        cls = stack.pop()
+        stack.extend(cls.__subclasses__())
+        known.setdefault(cls.__name__, cls)
+    if name not in known:
+        raise BayespotError(
+            f"the posterior's potential {name!r} is not among {', '.join(sorted(known))}: import "
+            "the module that defines it before loading"
+        )
+    return known[name]
+
+
+def _prior_from(record: dict) -> Prior:
+    return Prior(**{k: (float(v) if k not in ("kind", "scale") else v) for k, v in record.items()})
+
+
+def build_posterior(
+    problem: FitProblem,
+    u: np.ndarray,
+    *,
+    method: str,
+    sample_stats: dict[str, np.ndarray] | None = None,
+    problems: list[str] | None = None,
+    details: dict[str, Any] | None = None,
+) -> Posterior:
+    """Assemble the tree of a `Posterior` from draws ``u`` [chain, draw, p].
+
+    Adds the physical parameters with their coordinates, prior draws, the log likelihood per
+    structure, what was observed, diagnostics, and the record of how it was made.
+    """
+    space = problem.space
+    chains, n_draws = u.shape[:2]
+    rng = np.random.default_rng(0)
+    prior_u = rng.standard_normal((1, 1000, space.size))
+    groups = {
+        "posterior": _variables(space, u),
+        "prior": _variables(space, prior_u),
+        "unconstrained_posterior": {"u": (("chain", "draw", "parameter"), u)},
+        "sample_stats": {
+            name: (("chain", "draw"), value) for name, value in (sample_stats or {}).items()
+        },
+        "log_likelihood": _log_likelihood(problem, u),
+        **_observed(problem),
+    }
+    tree = xr.DataTree.from_dict({
+        name: xr.Dataset(content, coords=_coords(space, problem, name, content))
+        for name, content in groups.items()
+    })
+    table, found = _diagnose(space, u, sample_stats or {}, method)
+    tree["diagnostics"] = xr.DataTree(table)
+    record = _record(problem, u, method, found + list(problems or []), details or {})
+    tree.attrs["bayespot"] = json.dumps(record)
+    tree.attrs["inference_library"] = "numpyro" if method == "nuts" else "bayespot"
+    return Posterior(tree)
+
+
+def _variables(space: ParameterSpace, u: np.ndarray) -> dict[str, tuple]:
+    """ArviZ variables: one per parameter with its species coordinate, one per noise scale."""
+    potential, sigma, variables = space.potential(u), space.sigma(u), {}
+    for item in space.form.parameters():
+        value = getattr(potential, item.name)
+        variables[item.name] = (("chain", "draw", item.per), value, {
+            "units": item.unit, "symbol": item.symbol, "long_name": item.doc
+        })
+    for k in space.layout.noise:
+        variables[f"sigma_{QUANTITIES[k]}"] = (("chain", "draw"), sigma[..., k])
+    return variables
+
+
+def _coords(space: ParameterSpace, problem: FitProblem, group: str, content: dict) -> dict:
+    dims = {d for value in content.values() for d in value[0]}
+    coords: dict[str, Any] = {}
+    for per in ("species", "pair", "triplet"):
+        if per in dims:
+            coords[per] = problem.initial.coordinates(per)
+    if "parameter" in dims:
+        coords["parameter"] = space.names
+    return coords
+
+
+def _log_likelihood(problem: FitProblem, u: np.ndarray) -> dict[str, tuple]:
+    """Log likelihood per structure (the exchangeable unit) of thinned draws."""
+    step = max(1, int(np.ceil(u[..., 0].size * problem.graph.n_atoms / LIKELIHOOD_BUDGET)))
+    thinned = u[:, ::step]
+    flat = thinned.reshape(-1, u.shape[-1])
+    space = problem.space
+    values = jax.jit(lambda many, data, constants: jax.lax.map(
+        lambda one: log_likelihood_by_structure(space.layout, constants, data, one), many
+    ))(flat, problem.data, space.constants)
+    values = np.asarray(values).reshape(*thinned.shape[:2], -1)
+    return {"structure": (("chain", "draw", "structure"), values, {"thinned_by": step})}
+
+
+def _observed(problem: FitProblem) -> dict[str, dict]:
+    dataset = problem.dataset
+    nan6 = np.full(6, np.nan)
+    observed = {
+        "energy": ("structure", np.array([
+            np.nan if label.energy is None else label.energy for label in dataset.labels
+        ]), {"units": "eV"}),
+        "forces": (("atom", "axis"), np.concatenate([
+            np.full((len(atoms), 3), np.nan) if label.forces is None else label.forces
+            for atoms, label in zip(dataset.structures, dataset.labels, strict=True)
+        ]), {"units": "eV/Å"}),
+        "stress": (("structure", "voigt"), np.stack([
+            nan6 if label.stress is None else label.stress for label in dataset.labels
+        ]), {"units": "eV/Å^3"}),
+    }
+    constant = {
+        "family": ("structure", np.array(dataset.families, dtype=str)),
+        "n_atoms": ("structure", np.array([len(a) for a in dataset.structures])),
+    }
+    return {"observed_data": observed, "constant_data": constant}
+
+
+def _diagnose(space: ParameterSpace, u: np.ndarray, stats: dict, method: str) -> tuple:
+    """Diagnostics per entry, and the list of what does not pass."""
+    chains, n_draws, size = u.shape
+    physical = space.physical(u).reshape(-1, size)
+    prior = space.physical(np.random.default_rng(1).standard_normal((4000, size)))
+    nan = np.full(size, np.nan)
+    columns = {
+        "mean": physical.mean(axis=0),
+        "sd": physical.std(axis=0),
+        "prior_sd": prior.std(axis=0),
+        "contraction": u.reshape(-1, size).std(axis=0),
+        "r_hat": nan, "ess_bulk": nan, "ess_tail": nan, "mcse_mean": nan,
+    }
+    problems: list[str] = []
+    if method == "nuts":
+        tree = arviz_base.from_dict({"posterior": {"u": u}}, dims={"u": ["parameter"]})
+        columns["r_hat"] = arviz_stats.rhat(tree)["posterior"]["u"].values
+        for kind in ("bulk", "tail"):
+            columns[f"ess_{kind}"] = arviz_stats.ess(tree, method=kind)["posterior"]["u"].values
+        columns["mcse_mean"] = columns["sd"] / np.sqrt(columns["ess_bulk"])
+        problems = _failures(space.names, columns, stats)
+    dataset = xr.Dataset(
+        {name: ("parameter", np.asarray(value)) for name, value in columns.items()},
+        coords={"parameter": space.names},
+        attrs={"chains": chains, "draws": n_draws},
+    )
+    return dataset, problems
+
+
+def _failures(names: list[str], columns: dict, stats: dict[str, np.ndarray]) -> list[str]:
+    """What of the acceptance criteria is not met, in sentences."""
+    problems = []
+
+    def list_names(bad: np.ndarray, values: np.ndarray, digits: str) -> str:
+        return ", ".join(f"{names[k]} {values[k]:{digits}}" for k in np.flatnonzero(bad))
+
+    bad = ~(columns["r_hat"] <= R_HAT_LIMIT)
+    if bad.any():
+        problems.append(f"R-hat above {R_HAT_LIMIT}: {list_names(bad, columns['r_hat'], '.3f')}")
+    for kind in ("bulk", "tail"):
+        values = columns[f"ess_{kind}"]
+        bad = ~(values >= ESS_LIMIT)
+        if bad.any():
+            problems.append(f"{kind} ESS below {ESS_LIMIT}: {list_names(bad, values, '.0f')}")
+    divergent = int(stats["diverging"].sum())
+    if divergent > DIVERGENCE_LIMIT * stats["diverging"].size:
+        problems.append(f"{divergent} divergent transitions of {stats['diverging'].size}")
+    energy = stats["energy"]
+    bfmi = (np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1)
+    if (bfmi < BFMI_LIMIT).any():
+        problems.append(f"E-BFMI {bfmi.min():.2f} below {BFMI_LIMIT}")
+    saturated = float(stats["reached_max_treedepth"].mean())
+    if saturated > SATURATION_LIMIT:
+        problems.append(f"{100 * saturated:.1f} % of the trajectories hit the largest tree")
+    return problems
+
+
+def _record(problem: FitProblem, u: np.ndarray, method: str, problems: list[str],
+            details: dict[str, Any]) -> dict[str, Any]:
+    """How the posterior was made: enough to rebuild its potential and to judge it."""
+    space, data = problem.space, problem.data
+    weights = {
+        "energy": np.asarray(data.kappa.energy),
+        "forces": np.asarray(data.kappa.forces),
+        "stress": np.asarray(data.kappa.stress),
+    }
+    floor = asdict(problem.floor)
+    return {
+        "schema": SCHEMA,
+        "form": space.form.__name__,
+        "species": list(space.species),
+        "hypers": {k: v for k, v in space.layout.template[1] if k != "species"},
+        "reference": asdict(problem.reference),
+        "priors": {n: asdict(p) for n, p in zip(space.names, space.priors, strict=True)},
+        "fixed": space.fixed,
+        "quantities": [q for q in QUANTITIES if f"sigma_{q}" in (*space.names, *space.fixed)],
+        "cutoff": problem.cutoff,
+        "nu_forces": problem.nu_forces,
+        "floor": floor,
+        "misfit": problem.misfit,
+        "method": method,
+        "problems": problems,
+        "dropped": problem.dropped,
+        "mean_kappa": {
+            q: float(w[w > 0].mean()) if (w > 0).any() else 0.0 for q, w in weights.items()
+        },
+        "n_structures": len(problem.dataset),
+        "n_atoms": problem.graph.n_atoms,
+        "data": {
+            "source": problem.dataset.source,
+            "fingerprint": problem.dataset.fingerprint(),
+            "closest_pair": _closest_pair(problem),
+            "training_spread": _training_spread(problem, u),
+        },
+        "details": details,
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("bayespot", "jax", "numpyro", "numpy", "arviz-stats", "ase")
+            if _installed(name)
+        } | {"python": platform.python_version(), "backend": jax.default_backend()},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _closest_pair(problem: FitProblem) -> dict[str, float]:
+    """Shortest distance in the data per species pair, Å."""
+    chunks = problem.graph.chunks
+    real = chunks.center < chunks.species.shape[1] - 1
+    names = problem.initial.coordinates("pair")
+    closest: dict[str, float] = {}
+    for c in range(real.shape[0]):
+        pairs = np.unique(chunks.pair[c][real[c]])
+        for k, name in enumerate(names):
+            r = chunks.distance[c][pairs][chunks.pair_species[c][pairs] == k]
+            if r.size:
+                closest[name] = min(closest.get(name, np.inf), float(r.min()))
+    return closest
+
+
+def _training_spread(problem: FitProblem, u: np.ndarray, n_draws: int = 32) -> dict[str, float]:
+    """Largest parameter spread on the training structures: the mark for "far from the data"."""
+    flat = u.reshape(-1, u.shape[-1])
+    index = np.unique(np.linspace(0, len(flat) - 1, n_draws).round().astype(int))
+    out = evaluate_draws(problem.space.potential(flat[index]), problem.graph)
+    atoms = np.array([len(a) for a in problem.dataset.structures])
+    return {
+        "energy": float((out.energy / atoms).std(axis=0).max()),
+        "forces": float(out.forces.std(axis=0).max()),
+    }
