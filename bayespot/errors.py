@@ -50,3 +50,7 @@ class LedgerError(BayespotError):
 
 class ConfigError(BayespotError):
     """The configuration of a run has an unknown key or a value that cannot be."""
+
+
+class ContractBroken(BayespotError):  # noqa: N818
+    """A potential does not keep the contract of `bayespot.testing.check_potential`."""

@@ -24,6 +24,9 @@ MIN_DISTANCE = 0.3
 CHUNK_ATOMS = 256
 """Atoms per chunk on a CPU. One chunk holds everything on an accelerator."""
 
+MIN_CHUNK_ATOMS, MIN_CHUNK_STRUCTURES = 64, 8
+"""Small sets are padded to these, so that they share one compiled program."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -232,7 +235,7 @@ def build_graph(
     local = [_neighbors(atoms, species, float(cutoff), triplets) for atoms in structures]
     largest = max(len(part.species) for part in local)
     total = sum(len(part.species) for part in local)
-    budget = max(min(chunk_atoms, _power_of_two(total)), largest)
+    budget = max(min(chunk_atoms, max(MIN_CHUNK_ATOMS, _power_of_two(total))), largest)
     groups = _pack(local, budget)
 
     def most(count) -> int:
@@ -240,7 +243,7 @@ def build_graph(
 
     sizes = {
         "A": budget + 1,
-        "S": _power_of_two(max(len(g) for g in groups)) + 1,
+        "S": max(MIN_CHUNK_STRUCTURES, _power_of_two(max(len(g) for g in groups))) + 1,
         "E": _round_up(most(lambda p: len(p.center)) + 1, 1024),
         "P": _round_up(most(lambda p: len(p.distance)) + 1, 512),
         "T": _round_up(most(lambda p: len(p.triplets)), 1024) if triplets else 0,

@@ -409,10 +409,10 @@ def _diagnose(space: ParameterSpace, u: np.ndarray, stats: dict, method: str) ->
     }
     problems: list[str] = []
     if method == "nuts":
-        tree = arviz_base.from_dict({"posterior": {"u": u}}, dims={"u": ["parameter"]})
-        columns["r_hat"] = arviz_stats.rhat(tree)["posterior"]["u"].values
+        chains_of = arviz_base.dict_to_dataset({"u": u}, dims={"u": ["parameter"]})
+        columns["r_hat"] = arviz_stats.rhat(chains_of)["u"].values
         for kind in ("bulk", "tail"):
-            columns[f"ess_{kind}"] = arviz_stats.ess(tree, method=kind)["posterior"]["u"].values
+            columns[f"ess_{kind}"] = arviz_stats.ess(chains_of, method=kind)["u"].values
         columns["mcse_mean"] = columns["sd"] / np.sqrt(columns["ess_bulk"])
         problems = _failures(space.names, columns, stats)
     dataset = xr.Dataset(
