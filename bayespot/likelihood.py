@@ -29,7 +29,13 @@ from ase import Atoms
 
 from bayespot.data.dataset import Dataset, has_vacuum
 from bayespot.errors import LabelError, PriorError
-from bayespot.evaluate import Labels3, chunk_sum, evaluate_chunk, jacobian_columns
+from bayespot.evaluate import (
+    Labels3,
+    chunk_sum,
+    evaluate_chunk,
+    evaluate_draws,
+    jacobian_columns,
+)
 from bayespot.graph import NeighborGraph, build_graph
 from bayespot.parameters import Constants, Layout, ParameterSpace, unpack
 from bayespot.potentials.base import Potential
@@ -238,22 +244,6 @@ def misfit_by_structure(layout: Layout, constants: Constants, data: FitData, u: 
     return Misfit(*(m.reshape(-1, 3)[data.graph.structure_slot] for m in out))
 
 
-@partial(jax.jit, static_argnums=0)
-def _sensitivity(layout: Layout, constants: Constants, graph: NeighborGraph, u: Any) -> Labels3:
-    """Largest derivative of every prediction with respect to any parameter, as chunks."""
-
-    def one(chunk: Any) -> Labels3:
-        def predict(head: Any) -> Labels3:
-            return evaluate_chunk(
-                unpack(layout, constants, u.at[: layout.n_theta].set(head))[0], chunk
-            )
-
-        _, columns = jacobian_columns(predict, u[: layout.n_theta])
-        return Labels3(*(jnp.abs(c).max(axis=0) for c in columns))
-
-    return jax.lax.map(one, graph.chunks)
-
-
 class FitProblem:
     """A potential, data, priors and noise: what every inference function takes.
 
@@ -365,15 +355,18 @@ class FitProblem:
         ), dropped
 
     def _symmetry_allows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which force and stress components any parameter can move."""
-        space = self.space
-        moves: list[np.ndarray] = [np.zeros(1), np.zeros(1)]
-        rng = np.random.default_rng(0)
-        for u in (np.zeros(space.size), 0.5 * rng.standard_normal(space.size)):
-            out = _sensitivity(space.layout, space.constants, self.graph, jnp.asarray(u))
-            flat = np.asarray(out.forces).reshape(-1, 3), np.asarray(out.stress).reshape(-1, 6)
-            moves = [np.maximum(m, f) for m, f in zip(moves, flat, strict=True)]
-        return moves[0] > 1e-8, moves[1] > 1e-8 / GPA
+        """Which force and stress components can differ from zero, by atom and structure slot.
+
+        What symmetry fixes is zero for every parameter value: three prior draws decide.
+        """
+        space, graph = self.space, self.graph
+        u = 0.5 * np.random.default_rng(0).standard_normal((3, space.size))
+        out = evaluate_draws(space.potential(u), graph)
+        forces = np.zeros((graph.chunks.species.size, 3), bool)
+        stress = np.zeros((graph.chunks.volume.size, 6), bool)
+        forces[graph.atom_slot] = np.abs(out.forces).max(axis=0) > 1e-8
+        stress[graph.structure_slot] = np.abs(out.stress).max(axis=0) > 1e-8 / GPA
+        return forces, stress
 
     def log_posterior(self, u: np.ndarray) -> float:
         """Log posterior density in ``u`` up to a constant."""

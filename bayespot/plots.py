@@ -1,5 +1,7 @@
 """Pictures: every function takes ``ax=None``, draws what it is given and returns the Axes.
 
+Without ``ax`` a function makes a figure of its own (``ax.figure``); `save` writes it.
+
 Arrays come in bayespot's units (energies in eV/atom, eV/Å, eV/Å³) and are shown in those that
 people quote (meV/atom, eV/Å, GPa). Statistics belong to `bayespot.scoring`. Figures are plain
 `matplotlib.figure.Figure` objects without pyplot: no global state, no display needed.
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, gaussian_kde, rankdata
 
@@ -74,12 +76,6 @@ def parity(
         Which of the three; energies are shown above the lowest label.
     families : sequence of str [n], optional
         Color by family.
-    ax : Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    Axes
     """
     shown = _display(quantity)
     ax = _axes(ax, (4.8, 4.6))
@@ -132,12 +128,6 @@ def residuals_by_family(
         The family of each residual.
     quantity : {"energy", "forces", "stress"}
         Which of the three.
-    ax : Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    Axes
     """
     shown = _display(quantity)
     values = np.asarray(residuals, dtype=float).ravel() * shown.factor
@@ -172,12 +162,6 @@ def coverage(curves: Mapping[str, Curve], *, ax: Axes | None = None) -> Axes:
     ----------
     curves : mapping of label to Curve
         x is the nominal level, y the observed coverage, low and high its interval, all 0 to 1.
-    ax : Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    Axes
     """
     ax = _axes(ax, (4.6, 4.4))
     ax.plot([0, 100], [0, 100], color="black", linewidth=0.8, linestyle="--", label="calibrated")
@@ -208,12 +192,6 @@ def learning_curve(
         Which of the three.
     reference : float, optional
         Error of a fit to the full pool, drawn as a line.
-    ax : Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    Axes
     """
     shown = _display(quantity)
     ax = _axes(ax, (5.4, 3.8))
@@ -226,7 +204,10 @@ def learning_curve(
     _few_log_ticks(ax)
     ax.set_xlabel("number of DFT labels")
     ax.set_ylabel(f"RMSE of {shown.word} ({shown.unit})")
+    counts = np.unique(np.concatenate([np.asarray(curve.x) for curve in curves.values()]))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if counts.size <= 10:
+        ax.set_xticks(counts)
     ax.grid(visible=True, which="both", alpha=0.25, linewidth=0.5)
     ax.legend(fontsize=8)
     return ax
@@ -250,12 +231,6 @@ def marginal(
         For the axis.
     prior : array_like [m], optional
         Prior draws.
-    ax : Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    Axes
     """
     ax = _axes(ax, (2.6, 1.9))
     values = np.asarray(draws, dtype=float).ravel()
@@ -263,12 +238,14 @@ def marginal(
     margin = 0.6 * (high - low) or 0.1 * abs(low) or 1.0
     grid = np.linspace(low - margin, high + margin, 200)
     if np.ptp(values) > 0:
-        ax.fill_between(grid, gaussian_kde(values)(grid), color=PALETTE[0], alpha=0.55, lw=0)
+        ax.fill_between(
+            grid, gaussian_kde(values)(grid), color=PALETTE[0], alpha=0.55, lw=0, label="posterior"
+        )
     else:
         ax.axvline(values[0], color=PALETTE[0])
     if prior is not None:
         density = gaussian_kde(np.asarray(prior, dtype=float).ravel())(grid)
-        ax.plot(grid, density, color=PALETTE[1], linestyle="--", linewidth=1.2)
+        ax.plot(grid, density, color=PALETTE[1], linestyle="--", linewidth=1.2, label="prior")
     ax.set_xlabel(_axis_label(name, unit), fontsize=9)
     ax.set(yticks=[], xlim=(grid[0], grid[-1]))
     ax.set_ylim(bottom=0)
@@ -278,7 +255,11 @@ def marginal(
 
 
 def pairs(
-    draws: ArrayLike, names: Sequence[str], units: Sequence[str] | None = None, *, max_points=400
+    draws: ArrayLike,
+    names: Sequence[str],
+    units: Sequence[str] | None = None,
+    *,
+    max_points: int = 400,
 ) -> NDArray[np.object_]:
     """Scatter plots of all pairs of parameters, marginal densities on the diagonal.
 
@@ -317,10 +298,10 @@ def pairs(
             ax.yaxis.set_major_locator(MaxNLocator(2, prune="both"))
             ax.tick_params(labelsize=7, labelbottom=i == p - 1, labelleft=j == 0 and i > 0)
             if i == p - 1:
-                ax.set_xlabel(_axis_label(names[j], units[j]), fontsize=8)
+                ax.set_xlabel(_axis_label(names[j], units[j], "\n"), fontsize=8)
                 ax.tick_params(axis="x", labelrotation=30)
             if j == 0 and i > 0:
-                ax.set_ylabel(_axis_label(names[i], units[i]), fontsize=8)
+                ax.set_ylabel(_axis_label(names[i], units[i], "\n"), fontsize=8)
             if i == j:
                 ax.set_yticks([])
     return axes
@@ -328,6 +309,8 @@ def pairs(
 
 def ranks(values: ArrayLike, *, name: str, bins: int = 16, ax: Axes | None = None) -> Axes:
     """Histogram of each chain's ranks among the draws of all chains; flat where chains agree.
+
+    The grey band holds 99 % of the counts of independent draws of one distribution.
 
     Parameters
     ----------
@@ -337,13 +320,6 @@ def ranks(values: ArrayLike, *, name: str, bins: int = 16, ax: Axes | None = Non
         For the title.
     bins : int
         Number of bins.
-    ax : Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    Axes
-        The grey band holds 99 % of the counts of independent draws of one distribution.
     """
     ax = _axes(ax, (2.6, 1.9))
     values = np.asarray(values, dtype=float)
@@ -355,10 +331,12 @@ def ranks(values: ArrayLike, *, name: str, bins: int = 16, ax: Axes | None = Non
     edges = np.linspace(0, 1, bins + 1)
     for chain in range(n_chains):
         counts, _ = np.histogram(rank[chain], edges)
-        ax.stairs(counts, edges, color=PALETTE[chain % 8], linewidth=1.1, label=f"chain {chain}")
+        ax.stairs(
+            counts, edges, color=PALETTE[chain % 8], baseline=None, label=f"chain {chain + 1}"
+        )
     ax.set(xlim=(0, 1), xticks=[0, 1])
     ax.set_ylim(0, max(1.9 * n_draws / bins, ax.get_ylim()[1]))
-    ax.set_title(name, fontsize=9)
+    ax.set_title(_math(name), fontsize=9)
     ax.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     ax.tick_params(labelsize=8)
     return ax
@@ -377,12 +355,6 @@ def contraction(
         1 − (posterior sd) / (prior sd): 1 is fully determined, 0 not informed.
     informed : float
         Bars below this are marked as not informed by the data.
-    ax : Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    Axes
     """
     ax = _axes(ax, (5.0, 0.9 + 0.27 * len(names)))
     values = np.asarray(values, dtype=float)
@@ -412,6 +384,14 @@ def grid_of(n: int, panel: tuple[float, float] = (2.4, 1.8)) -> list[Axes]:
     for ax in axes[n:]:
         ax.set_visible(False)
     return list(axes[:n])
+
+
+def legend_of(axes: Sequence[Axes]) -> None:
+    """Put one legend for all panels of `grid_of` above them."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9, frameon=False
+    )
 
 
 def save(ax: Axes | Figure, path: str | Path, dpi: int = 150) -> Path:
@@ -461,9 +441,10 @@ def _draw_curves(
 
 
 def _few_log_ticks(ax: Axes) -> None:
-    """Write numbers at 1, 2, 5 of each decade: an error curve rarely spans a whole decade."""
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=()))
+    """Write more numbers than one a decade: an error curve rarely spans a whole decade."""
+    low, high = ax.get_ylim()
+    subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if high / low < 10 else (1.0, 2.0, 5.0)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs))
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.yaxis.set_minor_formatter(lambda value, _: "")
 
@@ -472,5 +453,5 @@ def _math(name: str) -> str:
     return f"${name}$" if "\\" in name and "$" not in name else name
 
 
-def _axis_label(name: str, unit: str) -> str:
-    return f"{_math(name)} ({unit})" if unit not in ("", "1") else _math(name)
+def _axis_label(name: str, unit: str, between: str = " ") -> str:
+    return f"{_math(name)}{between}({unit})" if unit not in ("", "1") else _math(name)

@@ -12,7 +12,7 @@ import os
 import platform
 import tempfile
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ import xarray as xr
 
 from bayespot.errors import BayespotError, NotConverged
 from bayespot.evaluate import evaluate_draws
-from bayespot.likelihood import FitProblem, NoiseFloor, log_likelihood_by_structure
-from bayespot.parameters import ParameterSpace
+from bayespot.likelihood import FitData, FitProblem, NoiseFloor, log_likelihood_by_structure
+from bayespot.parameters import Constants, Layout, ParameterSpace
 from bayespot.potentials.base import Potential, registry
 from bayespot.potentials.priors import Prior, Reference
 from bayespot.units import GPA, QUANTITIES
@@ -126,6 +126,29 @@ class Posterior:
         """At most ``n_draws`` of the ``u``, evenly spaced, [n, p]."""
         index = np.unique(np.linspace(0, len(self.u) - 1, min(n_draws, len(self.u))).round())
         return self.u[index.astype(int)]
+
+    def thinned(self, n_draws: int) -> Posterior:
+        """A smaller posterior to publish: evenly spaced draws, without the log likelihood.
+
+        Diagnostics and the verdict stay those of all draws; ``record["thinned"]`` says from how
+        many these were taken. The prior draws are thinned too.
+        """
+        chains, full = self.tree["unconstrained_posterior"]["u"].shape[:2]
+        each = min(full, max(1, -(-n_draws // chains)))
+        keep = np.unique(np.linspace(0, full - 1, each).round()).astype(int)
+        groups = {}
+        for name, group in self.tree.children.items():
+            content = group.to_dataset()
+            if name == "prior":
+                content = content.isel(draw=slice(0, n_draws))
+            elif "draw" in content.dims:
+                content = content.isel(draw=keep)
+            if name != "log_likelihood":
+                groups[name] = content
+        tree = xr.DataTree.from_dict(groups)
+        record = {**self.record, "thinned": {"kept": len(keep) * chains, "of": full * chains}}
+        tree.attrs = {**self.tree.attrs, "bayespot": json.dumps(record)}
+        return Posterior(tree)
 
     def potentials(self, n_draws: int) -> Potential:
         """Thinned draws as one potential whose leaves have a leading axis of draws."""
@@ -359,15 +382,21 @@ def _coords(space: ParameterSpace, problem: FitProblem, group: str, content: dic
     return coords
 
 
+@partial(jax.jit, static_argnums=0)
+def _log_likelihood_of_draws(layout: Layout, constants: Constants, data: FitData, many: Any) -> Any:
+    """At module level, so that fits of the same shape share one compiled program."""
+    return jax.lax.map(
+        lambda one: log_likelihood_by_structure(layout, constants, data, one), many
+    )
+
+
 def _log_likelihood(problem: FitProblem, u: np.ndarray) -> dict[str, tuple]:
     """Log likelihood per structure (the exchangeable unit) of thinned draws."""
     step = max(1, int(np.ceil(u[..., 0].size * problem.graph.n_atoms / LIKELIHOOD_BUDGET)))
     thinned = u[:, ::step]
     flat = thinned.reshape(-1, u.shape[-1])
     space = problem.space
-    values = jax.jit(lambda many, data, constants: jax.lax.map(
-        lambda one: log_likelihood_by_structure(space.layout, constants, data, one), many
-    ))(flat, problem.data, space.constants)
+    values = _log_likelihood_of_draws(space.layout, space.constants, problem.data, flat)
     values = np.asarray(values).reshape(*thinned.shape[:2], -1)
     return {"structure": (("chain", "draw", "structure"), values, {"thinned_by": step})}
 

@@ -10,7 +10,7 @@ from bayespot.errors import PrecisionError
 _WAY_OUT = "call bayespot.configure() before anything else"
 
 
-def configure(*, cache: str | Path | None = None, devices: int | None = None) -> None:
+def configure(*, cache: str | Path | None = None) -> None:
     """Switch JAX to what bayespot needs.
 
     Double precision; one thread in the linear algebra of jaxlib (its threads were seen to stall
@@ -22,20 +22,11 @@ def configure(*, cache: str | Path | None = None, devices: int | None = None) ->
     cache : path, optional
         Folder of compiled programs. Default: ``$BAYESPOT_CACHE`` or ``~/.cache/bayespot/jax``;
         the empty string switches the cache off.
-    devices : int, optional
-        Number of CPU devices, one per chain that runs at the same time. Default: the number of
-        cores, at most 4. No effect once JAX has started.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    if devices is None:
-        devices = max(1, min(4, os.cpu_count() or 1))
-    try:
-        jax.config.update("jax_num_cpu_devices", devices)
-    except RuntimeError:
-        pass  # JAX is running already; its device count stays as it is
     if cache is None:
         cache = os.environ.get("BAYESPOT_CACHE", Path.home() / ".cache" / "bayespot" / "jax")
     if str(cache):

@@ -6,7 +6,7 @@ sampler works in :math:`z`, with :math:`u = u^* + L z` and :math:`L L^T` the Gau
 at the mode :math:`u^*` (noise entries included): there every direction has unit scale, and a
 diagonal mass matrix adapts the rest.
 
-Chains run in threads, one per CPU device, block by block; after each block all states can be
+Chains run in threads, one per core, in one compiled program, block by block; after each block all states can be
 written to a folder, from which the same call continues to the same draws.
 """
 
@@ -40,8 +40,8 @@ RECORDED = ("potential_energy", "energy", "num_steps", "accept_prob", "diverging
 
 
 @lru_cache(maxsize=16)
-def _kernel(layout: Layout, warmup: int, target_accept: float, max_tree_depth: int
-            ) -> tuple[Callable, Callable]:
+def _kernel(layout: Layout, warmup: int, target_accept: float, max_tree_depth: int,
+            dense_mass: bool) -> tuple[Callable, Callable]:
     """Compiled (start, advance) of a whitened NUTS chain; data are arguments."""
 
     def potential_of(constants: Any, data: Any, center: Any, factor: Any) -> Callable:
@@ -52,7 +52,7 @@ def _kernel(layout: Layout, warmup: int, target_accept: float, max_tree_depth: i
     @jax.jit
     def start(z: Any, key: Any, arguments: tuple) -> Any:
         return init(
-            z, warmup, step_size=0.3, dense_mass=False, target_accept_prob=target_accept,
+            z, warmup, step_size=0.3, dense_mass=dense_mass, target_accept_prob=target_accept,
             max_tree_depth=max_tree_depth, trajectory_length=None, model_args=arguments,
             rng_key=key,
         )
@@ -83,6 +83,7 @@ def nuts(
     starts: int = 16,
     target_accept: float = 0.9,
     max_tree_depth: int = 10,
+    dense_mass: bool = False,
     progress: bool | Callable[[int, int, str], None] = True,
     checkpoint: str | Path | None = None,
     block: int = 50,
@@ -132,13 +133,14 @@ def nuts(
     center = modes[0]
     factor = whitening(problem, center)
     searched = time.perf_counter()
-    start, advance = _kernel(problem.space.layout, warmup, target_accept, max_tree_depth)
+    start, advance = _kernel(problem.space.layout, warmup, target_accept, max_tree_depth,
+                             dense_mass)
     show = _reporter(progress, chains * (warmup + draws))
     devices = jax.local_devices()
-    workers = min(chains, len(devices))
+    workers = min(chains, int(os.environ.get("W", len(devices))))
 
     def one_chain(c: int) -> dict[str, np.ndarray]:
-        device = devices[c % workers]
+        device = devices[c % len(devices)]
         with jax.default_device(device):
             arguments = jax.device_put(
                 (problem.space.constants, problem.data, center, factor), device
@@ -148,6 +150,8 @@ def nuts(
             z = offset + np.asarray(jax.random.normal(z_key, (len(center),)))
             state = start(jnp.asarray(z), state_key, arguments)
             rows, state = run.resume(c, state)
+            # As committed to its device as a fresh state is: else `advance` compiles once more.
+            state = jax.device_put(state, device)
             done = 0 if rows is None else len(rows["z"])
             show(done)
             shape = jax.tree.map(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
 
-def switch(r, cutoff: float, width: float):
+def switch(r: Any, cutoff: float, width: float) -> Any:
     r"""Factor that takes a function to zero at the cutoff, twice continuously differentiable.
 
     .. math::

@@ -12,6 +12,7 @@ cohesive energy), see `Reference`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -175,7 +176,7 @@ def LogNormal(  # noqa: N802
     return Prior("lognormal", median, sd, low if low > 0 else -np.inf, high, scale)
 
 
-def transform(u, kinds: tuple[tuple[bool, bool], ...], constants):
+def transform(u: Any, kinds: tuple[tuple[bool, bool], ...], constants: Any) -> Any:
     """Map standard normals to parameters, [p] to [p], differentiable.
 
     ``kinds`` holds (is lognormal, is bounded) of every entry and is static; ``constants`` [p, 4]
