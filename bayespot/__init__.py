@@ -29,7 +29,7 @@ _PUBLIC = {
     "map_estimate": "inference.map",
     "laplace": "inference.laplace",
     "nuts": "inference.nuts",
-    "predict": "predict",
+    "predict": "prediction",
     "PosteriorCalculator": "calculator",
     "errors": "",
     "testing": "",

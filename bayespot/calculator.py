@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from bayespot.errors import CutoffError
 from bayespot.posterior import Posterior
-from bayespot.predict import Prediction, predict
+from bayespot.prediction import Prediction, predict
 
 
 class PosteriorCalculator(Calculator):

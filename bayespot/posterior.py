@@ -439,9 +439,11 @@ def _diagnose(space: ParameterSpace, u: np.ndarray, stats: dict, method: str) ->
     problems: list[str] = []
     if method == "nuts":
         chains_of = arviz_base.dict_to_dataset({"u": u}, dims={"u": ["parameter"]})
-        columns["r_hat"] = arviz_stats.rhat(chains_of)["u"].values
-        for kind in ("bulk", "tail"):
-            columns[f"ess_{kind}"] = arviz_stats.ess(chains_of, method=kind)["u"].values
+        # A chain that does not move divides by zero; the NaN that comes out does not pass.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns["r_hat"] = arviz_stats.rhat(chains_of)["u"].values
+            for kind in ("bulk", "tail"):
+                columns[f"ess_{kind}"] = arviz_stats.ess(chains_of, method=kind)["u"].values
         columns["mcse_mean"] = columns["sd"] / np.sqrt(columns["ess_bulk"])
         problems = _failures(space.names, columns, stats)
     dataset = xr.Dataset(
@@ -471,8 +473,9 @@ def _failures(names: list[str], columns: dict, stats: dict[str, np.ndarray]) -> 
     if divergent > DIVERGENCE_LIMIT * stats["diverging"].size:
         problems.append(f"{divergent} divergent transitions of {stats['diverging'].size}")
     energy = stats["energy"]
-    bfmi = (np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1)
-    if (bfmi < BFMI_LIMIT).any():
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bfmi = (np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1)
+    if not (bfmi >= BFMI_LIMIT).all():
         problems.append(f"E-BFMI {bfmi.min():.2f} below {BFMI_LIMIT}")
     saturated = float(stats["reached_max_treedepth"].mean())
     if saturated > SATURATION_LIMIT:

@@ -285,7 +285,7 @@ def choose(
     allow_unconverged : bool
         Go on with a posterior that has not converged.
     predict, information : callable
-        Replacements of `bayespot.predict.predict` and `bayespot.predict.information`.
+        Replacements of `bayespot.prediction.predict` and `bayespot.prediction.information`.
 
     Returns
     -------

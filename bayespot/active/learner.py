@@ -34,8 +34,8 @@ def load_posterior(path: Path) -> Any:
 
 
 def predict_structures(posterior: Any, structures: Sequence[Atoms], **options: Any) -> Any:
-    """Predict structures, see `bayespot.predict.predict`."""
-    from bayespot.predict import predict
+    """Predict structures, see `bayespot.prediction.predict`."""
+    from bayespot.prediction import predict
 
     return predict(posterior, structures, **options)
 
@@ -43,8 +43,8 @@ def predict_structures(posterior: Any, structures: Sequence[Atoms], **options: A
 def parameter_information(
     posterior: Any, structures: Sequence[Atoms], **options: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return covariance and Fisher matrices, see `bayespot.predict.information`."""
-    from bayespot.predict import information
+    """Return covariance and Fisher matrices, see `bayespot.prediction.information`."""
+    from bayespot.prediction import information
 
     return information(posterior, structures, **options)
 
@@ -83,7 +83,7 @@ class Learner:
         Plain JSON that says how it fits: potential, priors, method. Written down beside the
         results; a change of it in the middle of a campaign is noted.
     load, predict, information : callable
-        `Posterior.load`, `bayespot.predict.predict`, `bayespot.predict.information`, or stand-ins.
+        `Posterior.load`, `bayespot.prediction.predict`, `bayespot.prediction.information`, or stand-ins.
     """
 
     fit: FitFunction

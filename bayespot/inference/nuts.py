@@ -40,8 +40,8 @@ RECORDED = ("potential_energy", "energy", "num_steps", "accept_prob", "diverging
 
 
 @lru_cache(maxsize=16)
-def _kernel(layout: Layout, warmup: int, target_accept: float, max_tree_depth: int,
-            dense_mass: bool) -> tuple[Callable, Callable]:
+def _kernel(layout: Layout, warmup: int, target_accept: float, max_tree_depth: int
+            ) -> tuple[Callable, Callable]:
     """Compiled (start, advance) of a whitened NUTS chain; data are arguments."""
 
     def potential_of(constants: Any, data: Any, center: Any, factor: Any) -> Callable:
@@ -52,7 +52,7 @@ def _kernel(layout: Layout, warmup: int, target_accept: float, max_tree_depth: i
     @jax.jit
     def start(z: Any, key: Any, arguments: tuple) -> Any:
         return init(
-            z, warmup, step_size=0.3, dense_mass=dense_mass, target_accept_prob=target_accept,
+            z, warmup, step_size=0.3, dense_mass=False, target_accept_prob=target_accept,
             max_tree_depth=max_tree_depth, trajectory_length=None, model_args=arguments,
             rng_key=key,
         )
@@ -83,7 +83,6 @@ def nuts(
     starts: int = 16,
     target_accept: float = 0.9,
     max_tree_depth: int = 10,
-    dense_mass: bool = False,
     progress: bool | Callable[[int, int, str], None] = True,
     checkpoint: str | Path | None = None,
     block: int = 50,
@@ -125,7 +124,7 @@ def nuts(
     })
     modes = run.cached_modes()
     if modes is None:
-        found = [m for m in find_modes(problem, key_map, starts=starts)]
+        found = find_modes(problem, key_map, starts=starts)
         best = found[0].log_posterior
         kept = [m for m in found if best - m.log_posterior < MODE_WINDOW]
         modes = np.stack([m.u for m in kept])
@@ -133,52 +132,38 @@ def nuts(
     center = modes[0]
     factor = whitening(problem, center)
     searched = time.perf_counter()
-    start, advance = _kernel(problem.space.layout, warmup, target_accept, max_tree_depth,
-                             dense_mass)
+    start, advance = _kernel(problem.space.layout, warmup, target_accept, max_tree_depth)
     show = _reporter(progress, chains * (warmup + draws))
-    devices = jax.local_devices()
-    workers = min(chains, int(os.environ.get("W", len(devices))))
+    arguments = jax.device_put((problem.space.constants, problem.data, center, factor))
 
     def one_chain(c: int) -> dict[str, np.ndarray]:
-        device = devices[c % len(devices)]
-        with jax.default_device(device):
-            arguments = jax.device_put(
-                (problem.space.constants, problem.data, center, factor), device
-            )
-            state_key, z_key = jax.random.split(jax.random.fold_in(key_chains, c))
-            offset = np.linalg.solve(factor, modes[c % len(modes)] - center)
-            z = offset + np.asarray(jax.random.normal(z_key, (len(center),)))
-            state = start(jnp.asarray(z), state_key, arguments)
-            rows, state = run.resume(c, state)
-            # As committed to its device as a fresh state is: else `advance` compiles once more.
-            state = jax.device_put(state, device)
-            done = 0 if rows is None else len(rows["z"])
-            show(done)
-            shape = jax.tree.map(
-                lambda v: jnp.zeros((block, *jnp.shape(v)), jnp.asarray(v).dtype),
-                (state.z, *(getattr(state, name) for name in RECORDED)),
-            )
-            while done < warmup + draws:
-                length = min(block, warmup + draws - done)
-                state, record = advance(state, arguments, length, shape)
-                new = {n: np.asarray(v)[:length]
-                       for n, v in zip(("z", *RECORDED), record, strict=True)}
-                rows = new if rows is None else {
-                    n: np.concatenate([rows[n], new[n]]) for n in new
-                }
-                done += length
-                run.save(c, rows, state)
-                show(length)
-            return rows
+        state_key, z_key = jax.random.split(jax.random.fold_in(key_chains, c))
+        offset = np.linalg.solve(factor, modes[c % len(modes)] - center)
+        z = offset + np.asarray(jax.random.normal(z_key, (len(center),)))
+        rows, state = run.resume(c, start(jnp.asarray(z), state_key, arguments))
+        done = 0 if rows is None else len(rows["z"])
+        show(done)
+        empty = jax.tree.map(
+            lambda v: jnp.zeros((block, *jnp.shape(v)), jnp.asarray(v).dtype),
+            (state.z, *(getattr(state, name) for name in RECORDED)),
+        )
+        while done < warmup + draws:
+            length = min(block, warmup + draws - done)
+            state, record = advance(state, arguments, length, empty)
+            new = {n: np.asarray(v)[:length] for n, v in zip(("z", *RECORDED), record, strict=True)}
+            rows = new if rows is None else {n: np.concatenate([rows[n], new[n]]) for n in new}
+            done += length
+            run.save(c, rows, state)
+            show(length)
+        return rows
 
-    # Chains on the same device run one after the other; devices work side by side.
-    def on_device(d: int) -> list[tuple[int, dict]]:
-        return [(c, one_chain(c)) for c in range(d, chains, workers)]
-
-    with ThreadPoolExecutor(workers) as pool:
-        results = dict(pair for part in pool.map(on_device, range(workers)) for pair in part)
-    show(None)
-    rows = {n: np.stack([results[c][n] for c in range(chains)]) for n in ("z", *RECORDED)}
+    # One device runs programs of several threads side by side: one compilation serves all chains.
+    try:
+        with ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
+            results = list(pool.map(one_chain, range(chains)))
+    finally:
+        show(None)
+    rows = {n: np.stack([r[n] for r in results]) for n in ("z", *RECORDED)}
     warm = rows["num_steps"][:, :warmup].sum()
     kept = {n: v[:, warmup:] for n, v in rows.items()}
     stats = {

@@ -23,6 +23,9 @@ from bayespot.errors import PriorError
 
 SCALES = (None, "length", "energy", "offset")
 
+PROBABILITIES = (1e-300, 1.0 - 2.0**-53)
+"""Quantiles stay between these: rounding to 0 or 1 far out in ``u`` would give infinities."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -149,7 +152,9 @@ class Prior:
     def forward(self, u: np.ndarray | float) -> np.ndarray:
         """``theta`` of the standard normal ``u``; NumPy twin of `transform`."""
         center, sd, p_low, width = self.constants()
-        z = special.ndtri(p_low + width * special.ndtr(u)) if self.bounded else np.asarray(u)
+        z = np.asarray(u)
+        if self.bounded:
+            z = special.ndtri(np.clip(p_low + width * special.ndtr(u), *PROBABILITIES))
         return center * np.exp(sd * z) if self.kind == "lognormal" else center + sd * z
 
     def describe(self) -> str:
@@ -186,6 +191,6 @@ def transform(u: Any, kinds: tuple[tuple[bool, bool], ...], constants: Any) -> A
     values = []
     for k, (is_log, bounded) in enumerate(kinds):
         center, sd, p_low, width = (constants[k, c] for c in range(4))
-        z = ndtri(p_low + width * ndtr(u[k])) if bounded else u[k]
+        z = ndtri(jnp.clip(p_low + width * ndtr(u[k]), *PROBABILITIES)) if bounded else u[k]
         values.append(center * jnp.exp(sd * z) if is_log else center + sd * z)
     return jnp.stack(values) if values else jnp.zeros((0,))

@@ -14,7 +14,7 @@ from bayespot.active import (
     run_campaign,
 )
 from bayespot.errors import ConfigError
-from bayespot.predict import predict
+from bayespot.prediction import predict
 
 pytestmark = pytest.mark.slow  # compiles the likelihood for two sizes of training set
 

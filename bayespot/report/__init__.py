@@ -1,0 +1,14 @@
+"""Pictures and a summary for people, written beside the results of a fit or a campaign."""
+
+from bayespot.report.campaigns import campaign_lines, write_campaign_report
+from bayespot.report.comparison import Comparison, compare, score_lines
+from bayespot.report.fitted import write_fit_report
+
+__all__ = [
+    "Comparison",
+    "campaign_lines",
+    "compare",
+    "score_lines",
+    "write_campaign_report",
+    "write_fit_report",
+]

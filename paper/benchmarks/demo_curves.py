@@ -1,0 +1,126 @@
+"""How fast the error falls: chosen order against random order, several seeds.
+
+Usage: python paper/benchmarks/demo_curves.py [--seeds 5] [--rounds 9] [--batch 3] [--work FOLDER]
+
+For every seed one campaign by information gain and one by random choice, on the committed GPAW
+silicon archive: the same test set, the same first structures, Stillinger-Weber by NUTS after every
+batch. The mark is the force error on the test set of a fit to the whole pool of that seed. A run has
+reached the mark when its error is within `MARGIN` of it and stays there; the count of labels is the
+claim. Curves go to paper/results/demo_curves.json, claims to paper/results/main_path.json.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from claims import add_claims
+
+import bayespot
+from bayespot.active.campaign import CampaignSettings, run_campaign
+from bayespot.active.learner import potential_learner
+from bayespot.active.oracle import ArchiveOracle
+from bayespot.data.archives import archive_path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "paper" / "results"
+ARCHIVE = "silicon_gpaw_pbe"
+MARGIN = 1.05
+"""Reached means a force RMSE at most this many times that of the fit to the whole pool. Fixed before
+the first run."""
+
+
+def labels_to_mark(curve: list[dict], mark: float) -> float:
+    """Labels after which the force error stays within MARGIN of ``mark``; inf if never."""
+    reached = np.inf
+    for row in reversed(curve):
+        if row["forces_rmse"] > MARGIN * mark:
+            break
+        reached = row["n_labels"]
+    return reached
+
+
+def one_seed(seed: int, options: argparse.Namespace, work: Path) -> dict:
+    """Both campaigns and the fit to the whole pool."""
+    pool = bayespot.read(ARCHIVE)
+    floor = bayespot.NoiseFloor.from_json(archive_path(ARCHIVE) / "floor.json")
+    potential = bayespot.StillingerWeber.silicon_1985()
+    fit = {"chains": 4, "warmup": options.warmup, "draws": options.draws, "starts": 8}
+    learner = potential_learner(potential, method="nuts", problem={"floor": floor}, **fit)
+    record: dict = {"seed": seed, "curves": {}, "labels": {}}
+    for rule in ("information_gain", "random"):
+        folder = work / f"{rule}_{seed}"
+        settings = CampaignSettings(
+            seed=seed, initial=options.initial, batch=options.batch, rounds=options.rounds,
+            acquisition=rule, allow_unconverged=True,
+        )
+        run_campaign(settings, pool=pool, oracle=ArchiveOracle(pool), learner=learner,
+                     folder=folder, progress=None)
+        plan = json.loads((folder / "plan.json").read_text())
+        rows = [
+            json.loads(path.read_text()) for path in sorted(folder.glob("round_*/evaluation.json"))
+        ]
+        record["curves"][rule] = [
+            {"n_labels": row["n_labels"], "converged": row["converged"], **_errors(row["test"])}
+            for row in rows
+        ]
+        print(seed, rule, [(r["n_labels"], round(r["forces_rmse"], 4))
+                           for r in record["curves"][rule]], flush=True)
+    whole = bayespot.FitProblem(potential, pool[np.array(plan["candidates"])], floor=floor)
+    posterior = bayespot.nuts(whole, key=jax.random.key(seed), progress=False, **fit)
+    test = pool[np.array(plan["test"])]
+    prediction = bayespot.predict(posterior, test, allow_unconverged=True)
+    truth = np.concatenate([label.forces for label in test.labels])
+    record["mark"] = float(np.sqrt(np.mean((prediction.forces - truth) ** 2)))
+    record["pool"] = len(plan["candidates"])
+    for rule, curve in record["curves"].items():
+        record["labels"][rule] = labels_to_mark(curve, record["mark"])
+    print(seed, "mark", record["mark"], "of", record["pool"], record["labels"], flush=True)
+    return record
+
+
+def _errors(test: dict) -> dict:
+    return {f"{q}_rmse": test[q]["rmse"] for q in ("energy", "forces", "stress")}
+
+
+def main() -> None:
+    """Run all seeds, write curves and claims."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--initial", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--warmup", type=int, default=250)
+    parser.add_argument("--draws", type=int, default=250)
+    parser.add_argument("--work", default="demo_curves_work")
+    options = parser.parse_args()
+    bayespot.configure()
+    began, work = time.perf_counter(), Path(options.work)
+    records = [one_seed(seed, options, work) for seed in range(options.seeds)]
+    longest = options.initial + options.batch * options.rounds
+    chosen, random = (
+        np.array([r["labels"][rule] for r in records]) for rule in ("information_gain", "random")
+    )
+    # A run that never arrives needs more labels than were bought: at least one more.
+    ratio = float(np.median(chosen) / np.median(np.minimum(random, longest + 1)))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "demo_curves.json").write_text(json.dumps({
+        "margin": MARGIN, "longest": longest, "seconds": time.perf_counter() - began,
+        "seeds": [{**r, "labels": {k: None if np.isinf(v) else v for k, v in r["labels"].items()}}
+                  for r in records],
+    }, indent=1))
+    command = (f"python paper/benchmarks/demo_curves.py --seeds {options.seeds} --initial "
+               f"{options.initial} --batch {options.batch} --rounds {options.rounds} --warmup "
+               f"{options.warmup} --draws {options.draws}")
+    add_claims(RESULTS / "main_path.json", "main_path", [{
+        "name": "labels_chosen_over_random", "value": ratio if np.isfinite(ratio) else None,
+        "low": None, "high": None, "n": len(records), "target": "<= 0.5",
+        "passed": bool(ratio <= 0.5), "unit": "1", "command": command,
+    }])
+    print("labels to the mark: chosen", chosen, "random", random, "ratio of medians", ratio)
+
+
+if __name__ == "__main__":
+    main()
