@@ -24,8 +24,9 @@ MIN_DISTANCE = 0.3
 CHUNK_ATOMS = 256
 """Atoms per chunk on a CPU. One chunk holds everything on an accelerator."""
 
-MIN_CHUNK_ATOMS, MIN_CHUNK_STRUCTURES = 64, 8
-"""Small sets are padded to these, so that they share one compiled program."""
+MIN_STRUCTURES, MIN_EDGES = 64, 1024
+"""A set of one chunk is padded to these and to powers of two: compiling takes longer than a small
+fit, and a set that grows by a few structures should not need a new program."""
 
 
 @jax.tree_util.register_dataclass
@@ -235,18 +236,21 @@ def build_graph(
     local = [_neighbors(atoms, species, float(cutoff), triplets) for atoms in structures]
     largest = max(len(part.species) for part in local)
     total = sum(len(part.species) for part in local)
-    budget = max(min(chunk_atoms, max(MIN_CHUNK_ATOMS, _power_of_two(total))), largest)
+    budget = max(chunk_atoms, largest)
     groups = _pack(local, budget)
 
     def most(count) -> int:
         return max(sum(count(local[k]) for k in group) for group in groups)
 
+    def padded(need: int, least: int) -> int:
+        return _round_up(need, least) if len(groups) > 1 else max(least, _power_of_two(need))
+
     sizes = {
         "A": budget + 1,
-        "S": max(MIN_CHUNK_STRUCTURES, _power_of_two(max(len(g) for g in groups))) + 1,
-        "E": _round_up(most(lambda p: len(p.center)) + 1, 1024),
-        "P": _round_up(most(lambda p: len(p.distance)) + 1, 512),
-        "T": _round_up(most(lambda p: len(p.triplets)), 1024) if triplets else 0,
+        "S": max(MIN_STRUCTURES, _power_of_two(max(len(g) for g in groups))) + 1,
+        "E": padded(most(lambda p: len(p.center)) + 1, MIN_EDGES),
+        "P": padded(most(lambda p: len(p.distance)) + 1, MIN_EDGES // 2),
+        "T": padded(most(lambda p: len(p.triplets)), MIN_EDGES) if triplets else 0,
     }
     n_chunks = _power_of_two(len(groups))
     arrays = _empty_chunks(n_chunks, sizes, len(species), cutoff)

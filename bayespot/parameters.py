@@ -120,7 +120,7 @@ class ParameterSpace:
         for given in (*priors, *fixed):
             if given not in known:
                 close = difflib.get_close_matches(given, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = f"; did you mean {close[0]!r}?" if close else "."
                 raise PriorError(
                     f"{self.form.__name__} has no parameter {given!r}{hint} "
                     f"It has {', '.join(sorted(known))}"

@@ -64,6 +64,7 @@ def parity(
     *,
     quantity: str,
     families: Sequence[str] | None = None,
+    order: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Prediction over label, with error bars of one standard deviation.
@@ -76,6 +77,8 @@ def parity(
         Which of the three; energies are shown above the lowest label.
     families : sequence of str [n], optional
         Color by family.
+    order : sequence of str, optional
+        All families, so that panels side by side give each the same color.
     """
     shown = _display(quantity)
     ax = _axes(ax, (4.8, 4.6))
@@ -86,8 +89,10 @@ def parity(
     bars = None if std is None else np.asarray(std, dtype=float).ravel() * shown.factor
     some = np.unique(np.linspace(0, x.size - 1, MAX_BARS).astype(int))
     with_bar = np.isin(np.arange(x.size), some)
-    for i, name in enumerate(sorted(set(names.tolist()))):
+    for i, name in enumerate(sorted(set(names.tolist())) if order is None else order):
         here = names == name
+        if not here.any():
+            continue
         look = {"color": PALETTE[i % 8], "marker": MARKERS[i % 8], "linestyle": "none"}
         size = 4 if x.size < 500 else 2.5
         ax.plot(x[here], y[here], label=name or None, markersize=size, alpha=0.6, mew=0, **look)
@@ -165,7 +170,10 @@ def coverage(curves: Mapping[str, Curve], *, ax: Axes | None = None) -> Axes:
     """
     ax = _axes(ax, (4.6, 4.4))
     ax.plot([0, 100], [0, 100], color="black", linewidth=0.8, linestyle="--", label="calibrated")
-    _draw_curves(ax, curves, factor=100.0, x_factor=100.0)
+    if all(np.size(curve.x) <= 5 for curve in curves.values()):
+        _draw_points(ax, curves, factor=100.0)
+    else:
+        _draw_curves(ax, curves, factor=100.0, x_factor=100.0)
     ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     ax.set_xlabel("nominal coverage (%)")
     ax.set_ylabel("observed coverage (%)")
@@ -236,7 +244,11 @@ def marginal(
     values = np.asarray(draws, dtype=float).ravel()
     low, high = np.quantile(values, [0.001, 0.999])
     margin = 0.6 * (high - low) or 0.1 * abs(low) or 1.0
-    grid = np.linspace(low - margin, high + margin, 200)
+    left, right = low - margin, high + margin
+    if prior is not None:  # no density where the prior has none
+        left, right = max(left, float(np.min(prior))), min(right, float(np.max(prior)))
+        left, right = min(left, low), max(right, high)
+    grid = np.linspace(left, right, 200)
     if np.ptp(values) > 0:
         ax.fill_between(
             grid, gaussian_kde(values)(grid), color=PALETTE[0], alpha=0.55, lw=0, label="posterior"
@@ -438,6 +450,19 @@ def _draw_curves(
         if curve.low is not None and curve.high is not None:
             low, high = (np.asarray(a) * factor for a in (curve.low, curve.high))
             ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def _draw_points(ax: Axes, curves: Mapping[str, Curve], *, factor: float) -> None:
+    """Draw a few points with their intervals, beside each other where they share x."""
+    for i, (label, curve) in enumerate(curves.items()):
+        x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
+        look = {"color": PALETTE[i % 8], "marker": MARKERS[i % 8], "capsize": 3}
+        bars = None
+        if curve.low is not None and curve.high is not None:
+            ends = np.array([y - np.asarray(curve.low), np.asarray(curve.high) - y])
+            bars = factor * np.clip(ends, 0, None)
+        shift = 1.4 * (i - 0.5 * (len(curves) - 1))
+        ax.errorbar(factor * x + shift, factor * y, bars, label=label, ls="none", ms=5, **look)
 
 
 def _few_log_ticks(ax: Axes) -> None:

@@ -175,10 +175,14 @@ def sw_lines(potential: StillingerWeber) -> list[str]:
             for k in range(n):
                 pair = potential.pair_number(i, j)
                 entry = i * (n * (n + 1) // 2) + potential.pair_number(j, k)
+                # lambda is the strength for bonds of length r0; the file wants it without the two
+                # normalisations, and to_reduced takes both from the pair i j.
+                end = potential.gamma / (potential.r0 - potential.r_c)
+                ratio = np.exp(end[pair] - end[potential.pair_number(i, k)])
                 one = StillingerWeber(
-                    species=("X",), lam=potential.lam[entry], cos0=potential.cos0[entry],
+                    species=("X",), lam=potential.lam[entry] * ratio, cos0=potential.cos0[entry],
                     **{name: getattr(potential, name)[pair]
-                       for name in ("D", "r0", "p", "q", "s", "r_c", "gamma")},
+                       for name in ("D", "r0", "k", "q", "s", "r_c", "gamma")},
                 )
                 names = tuple(potential.species[m] for m in (i, j, k))
                 lines.append(sw_line(names, one.to_reduced()))
@@ -204,9 +208,9 @@ def sw_line(names: Sequence[str], reduced: dict[str, float]) -> str:
 def potentials() -> dict[str, Potential]:
     """Every form with one and with two species."""
     mixed = {
-        "D": [2.17, 1.95, 1.82], "r0": [2.35, 2.40, 2.44], "p": [4.0, 4.2, 3.7],
+        "D": [2.17, 1.95, 1.82], "r0": [2.35, 2.40, 2.44], "k": [26.3, 27.5, 24.1],
         "q": [0.0, 0.3, 0.2], "s": [2.1, 2.0, 2.2], "r_c": [3.77, 3.85, 3.93],
-        "gamma": [2.51, 2.4, 2.62], "lam": [45.5, 40.1, 38.2, 50.3, 33.3, 29.9],
+        "gamma": [2.51, 2.4, 2.62], "lam": [1.32, 1.1, 0.9, 1.5, 0.8, 0.7],
         "cos0": [-1 / 3, -0.30, -0.36, -0.25, -1 / 3, -0.4],
     }
     pair = ("Si", "Ge")

@@ -33,7 +33,7 @@ LAYERS = (
     ("plots",),
     ("config",),
     ("report",),
-    ("demo",),
+    ("demo", "runs"),
     ("cli",),
     ("__main__",),
 )

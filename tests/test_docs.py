@@ -57,7 +57,7 @@ def test_two_commands_are_there():
                                      "potentials"])
 def test_named_commands_exist(command):
     assert f"bayespot {command}" in README
-    run = subprocess.run([sys.executable, "-m", "bayespot.cli", command, "--help"],
+    run = subprocess.run([sys.executable, "-m", "bayespot", command, "--help"],
                          capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 0, run.stderr
 

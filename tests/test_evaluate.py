@@ -21,7 +21,7 @@ from bayespot.potentials.stillinger_weber import StillingerWeber
 from bayespot.potentials.three_body import TripletPotential
 from bayespot.runtime import require_x64
 
-NAMES = ("D", "r0", "p", "q", "s", "r_c", "gamma")
+NAMES = ("D", "r0", "q", "s", "r_c")
 
 
 def sampled(per: str = "triplet") -> Any:
@@ -69,18 +69,28 @@ class DirectStillingerWeber(TripletPotential):
 def two_species() -> StillingerWeber:
     """Everything by pair and triplet but the end of the angular term."""
     return StillingerWeber(
-        species=("Si", "C"), D=[2.1, 1.6, 2.9], r0=[2.3, 2.0, 1.9], p=[4.0, 4.4, 3.8],
+        species=("Si", "C"), D=[2.1, 1.6, 2.9], r0=[2.3, 2.0, 1.9], k=[26.0, 28.0, 24.0],
         q=[0.1, -0.2, 0.3], s=[2.1, 1.9, 1.8], r_c=3.7, gamma=2.4,
-        lam=[40.0, 30.0, 20.0, 50.0, 35.0, 60.0], cos0=[-0.33, -0.2, -0.4, -0.1, -0.3, -0.5],
+        lam=[1.3, 0.9, 0.6, 1.5, 1.1, 1.8], cos0=[-0.33, -0.2, -0.4, -0.1, -0.3, -0.5],
         e0=[-1.0, -2.0],
     )  # fmt: skip
 
 
 def direct(potential: StillingerWeber) -> DirectStillingerWeber:
-    same = {n: getattr(potential, n) for n in (*NAMES[:-1], "lam", "cos0", "e0")}
+    """The same numbers in the coordinates of the paper."""
+    r0, s, r_c, gamma = (getattr(potential, n) for n in ("r0", "s", "r_c", "gamma"))
+    gap = r0 - r_c
+    t = s * r0 / gap**2
+    p = (potential.k - (t - 2 * s * r0**2 / gap**3)) / (potential.q + t) - t
+    end = np.exp(-gamma / gap)  # of each pair, at its own r0
+    n = len(potential.species)
+    both = [end[potential.pair_number(a, b)] * end[potential.pair_number(a, c)]
+            for a in range(n) for b in range(n) for c in range(b, n)]  # fmt: skip
+    same = {name: getattr(potential, name) for name in (*NAMES, "cos0", "e0")}
     return DirectStillingerWeber(
-        species=potential.species, gamma3=potential.gamma[0], r_c3=potential.r_c[0], **same
-    )
+        species=potential.species, p=p, lam=potential.lam * both, gamma3=gamma[0], r_c3=r_c[0],
+        **same,
+    )  # fmt: skip
 
 
 def structures(species) -> list[Atoms]:

@@ -117,7 +117,7 @@ def space_of(potential=None, **settings):
 
 def test_names_and_order():
     space = ParameterSpace(bayespot.StillingerWeber(species=("Si",)), REFERENCE)
-    assert space.names == ["D", "r0", "p", "q", "s", "r_c", "gamma", "lam", "cos0", "e0",
+    assert space.names == ["D", "r0", "k", "q", "s", "r_c", "gamma", "lam", "cos0", "e0",
                            "sigma_energy", "sigma_forces", "sigma_stress"]  # fmt: skip
     assert space.reach == pytest.approx(2.0 * 2.35)
     two = space_of()
@@ -162,7 +162,7 @@ def test_noise_is_sampled_where_there_are_labels():
      r"StillingerWeber has no parameter 'gama'; did you mean 'gamma'\?.*It has D"),
     ({"fixed": {"sigma_force": 0.1}}, r"no parameter 'sigma_force'; did you mean 'sigma_forces'"),
     ({"fixed": {"lam[Si-C-Ge]": 1.0}}, r"no parameter 'lam\[Si-C-Ge\]'; did you mean 'lam\["),
-    ({"fixed": {"zzz": 1.0}}, r"no parameter 'zzz' It has|no parameter 'zzz'[.:]? It has"),
+    ({"fixed": {"zzz": 1.0}}, r"no parameter 'zzz'\. It has D, "),
 ])  # fmt: skip
 def test_names_that_are_not_there(settings, message):
     with pytest.raises(PriorError, match=message):
@@ -177,8 +177,8 @@ def test_a_cutoff_without_an_end_is_refused():
 
 def test_a_value_outside_of_its_prior_is_named():
     space = ParameterSpace(bayespot.StillingerWeber(species=("Si",)), REFERENCE)
-    with pytest.raises(PriorError, match=r"p: the value 1.0 is outside the prior's support"):
-        space.inverse(bayespot.StillingerWeber.silicon_1985().replace(p=1.0))
+    with pytest.raises(PriorError, match=r"r0: the value 1.0 is outside the prior's support"):
+        space.inverse(bayespot.StillingerWeber.silicon_1985().replace(r0=1.0))
 
 
 # --- likelihood -----------------------------------------------------------------------------

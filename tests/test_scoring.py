@@ -58,7 +58,7 @@ def test_log_score_equals_scipy():
     assert scoring.log_score(mean, std, truth) == pytest.approx(
         -np.mean(stats.norm.logpdf(truth, mean, std))
     )
-    with pytest.raises(LabelError, match="std is 0 for 1 of 2 cases.*infinite"):
+    with pytest.raises(LabelError, match=r"std is 0 for 1 of 2 cases.*infinite"):
         scoring.log_score(mean, [1.0, 0.0], truth)
 
 

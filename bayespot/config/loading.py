@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import glob
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from bayespot.config.tables import NOISE_NAMES, RunConfig, Table
 from bayespot.data.archives import archive_names, archive_path
-from bayespot.errors import ConfigError
+from bayespot.errors import BayespotError, ConfigError
 from bayespot.potentials.base import Potential, registry
 
 __all__ = ["load_config", "parse_config", "resolved_toml", "write_resolved"]
@@ -141,7 +142,7 @@ def _sentence(error: Any, content: Mapping[str, Any]) -> str:
     if kind == "literal_error":
         hint = _did_you_mean(str(value), [str(v).strip("'") for v in _options(context)])
         return f"{key} = {value!r} is not one of {context['expected']}{hint}"
-    said = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    said = re.sub(r"^(Input|String|List|Dictionary) ", "", error["msg"])
     return f"{key} = {value!r} {said}"
 
 
@@ -227,7 +228,10 @@ def _potential_mistakes(config: RunConfig) -> list[str]:
 
 def _parameter_mistakes(config: RunConfig, form: type[Potential]) -> list[str]:
     table = config.potential
-    potential = form(species=tuple(table.species), **table.hyper)
+    try:
+        potential = form(species=tuple(table.species), **table.hyper)
+    except (BayespotError, TypeError, ValueError) as error:
+        return [f"potential: {error}"]
     names = set(NOISE_NAMES)
     for item in form.parameters():
         names.add(item.name)

@@ -52,7 +52,7 @@ def noise_update(problem: FitProblem, u: np.ndarray, misfit: Misfit) -> np.ndarr
     return u
 
 
-def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: float = 1e-8,
+def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: float = 1e-6,
           hold_noise: int = 3) -> Mode:
     """Levenberg-Marquardt from ``u``; the noise is held for the first ``hold_noise`` steps.
 

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,8 @@ def nuts(
         "max_tree_depth": max_tree_depth, "block": block, "starts": starts,
         "data": problem.dataset.fingerprint(), "names": problem.space.names,
         "priors": np.asarray(problem.space.constants.priors).tolist(),
+        "form": [problem.space.form.__name__, list(problem.space.layout.template[1])],
+        "floor": asdict(problem.floor), "nu_forces": problem.nu_forces, "misfit": problem.misfit,
         "fixed": problem.space.fixed, "key": np.asarray(jax.random.key_data(key)).tolist()
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else np.asarray(key).tolist(),
     })

@@ -34,23 +34,25 @@ class StillingerWeber(SeparableThreeBody):
 
     .. math::
        \phi_2(r) &= \left[ a_p (r_0/r)^p - a_q (r_0/r)^q \right] e^{s/(r - r_c)}, \\
-       \phi_3 &= \lambda\, (\cos\theta - c_0)^2\, e^{\gamma/(r_{ij} - r_c)}\,
-                 e^{\gamma/(r_{ik} - r_c)}
+       \phi_3 &= \lambda\, (\cos\theta - c_0)^2\, g(r_{ij})\, g(r_{ik}), \qquad
+       g(r) = e^{\gamma/(r - r_c) - \gamma/(r_0 - r_c)}
 
     for distances below :math:`r_c`, zero above, with all derivatives. The original form has eleven
     numbers for nine degrees of freedom (:math:`A\epsilon` and :math:`\lambda\epsilon` enter only as
-    products, :math:`B\sigma^p` too). Here the depth :math:`D` and the position :math:`r_0` of the
-    minimum of :math:`\phi_2` are the parameters, from :math:`\phi_2(r_0) = -D` and
-    :math:`\phi_2'(r_0) = 0`:
+    products, :math:`B\sigma^p` too), and they are strongly correlated. Here the pair term has its
+    depth :math:`D`, position :math:`r_0` and stiffness :math:`k = r_0^2 \phi_2''(r_0)/D` as
+    parameters, and :math:`\lambda` is the strength of the angular term at the bond length
+    :math:`r_0`. From :math:`\phi_2(r_0) = -D`, :math:`\phi_2'(r_0) = 0` and the stiffness,
 
     .. math::
-       t = \frac{s\, r_0}{(r_0 - r_c)^2}, \qquad
-       a_q = \frac{D\,(p + t)}{p - q}\, e^{s/(r_c - r_0)}, \qquad
+       t = \frac{s\, r_0}{(r_0 - r_c)^2}, \quad
+       \tau = t - \frac{2 s\, r_0^2}{(r_0 - r_c)^3}, \quad
+       p = \frac{k - \tau}{q + t} - t, \quad
+       a_q = \frac{D\,(p + t)}{p - q}\, e^{s/(r_c - r_0)}, \quad
        a_p = a_q\, \frac{q + t}{p + t}
 
     `from_reduced` and `to_reduced` convert from and to the original numbers, with
-    :math:`s = \sigma`, :math:`r_c = a\sigma`, :math:`\gamma \to \gamma\sigma` and
-    :math:`\lambda \to \lambda\epsilon`.
+    :math:`s = \sigma`, :math:`r_c = a\sigma` and :math:`\gamma \to \gamma\sigma`.
     """
 
     D: Any = param(
@@ -65,17 +67,17 @@ class StillingerWeber(SeparableThreeBody):
         doc="position of the pair term's minimum",
         prior=LogNormal(1.0, 0.05, low=0.75, high=1.25, scale="length"),
     )
-    p: Any = param(
+    k: Any = param(
         unit="1",
-        symbol="p",
-        doc="exponent of the repulsion",
-        prior=LogNormal(4.0, 0.3, low=2.0),
+        symbol="k",
+        doc="stiffness of the pair term's well, r0^2 phi2''(r0) / D",
+        prior=LogNormal(25.0, 0.3),
     )
     q: Any = param(
         unit="1",
         symbol="q",
         doc="exponent of the attraction",
-        prior=Normal(0.0, 0.5, high=2.0),
+        prior=Normal(0.0, 0.5),
     )
     s: Any = param(
         unit="Å",
@@ -98,8 +100,8 @@ class StillingerWeber(SeparableThreeBody):
     lam: Any = param(
         unit="eV",
         symbol=r"\lambda",
-        doc="strength of the angular term",
-        prior=LogNormal(10.0, 0.7, scale="energy"),
+        doc="strength of the angular term for bonds of length r0",
+        prior=LogNormal(0.3, 0.7, scale="energy"),
         per="triplet",
     )
     cos0: Any = param(
@@ -130,20 +132,25 @@ class StillingerWeber(SeparableThreeBody):
         return float(reach)
 
     def _end(self, r: Any, length: Any) -> Any:
-        """exp(length / (r - r_c)) below r_c, zero above."""
+        """exp(length / (r - r_c)) below r_c over its value at r0, zero above."""
         inside = r < self.r_c
-        return jnp.where(inside, jnp.exp(length / jnp.where(inside, r - self.r_c, -1.0)), 0.0)
+        inverse = 1.0 / jnp.where(inside, r - self.r_c, -1.0) - 1.0 / (self.r0 - self.r_c)
+        return jnp.where(inside, jnp.exp(length * inverse), 0.0)
 
-    def _amplitudes(self) -> tuple[Any, Any]:
-        t = self.s * self.r0 / (self.r0 - self.r_c) ** 2
-        a_q = self.D * (self.p + t) / (self.p - self.q) * jnp.exp(self.s / (self.r_c - self.r0))
-        return a_q * (self.q + t) / (self.p + t), a_q
+    def _pair_term(self) -> tuple[Any, Any, Any]:
+        """The exponent p, and both amplitudes at r0 (the exponential end included)."""
+        gap = self.r0 - self.r_c
+        t = self.s * self.r0 / gap**2
+        tau = t - 2.0 * self.s * self.r0**2 / gap**3
+        p = (self.k - tau) / (self.q + t) - t
+        a_q = self.D * (p + t) / (p - self.q)
+        return p, a_q * (self.q + t) / (p + t), a_q
 
     def phi2(self, r: Any) -> Any:
         """Pair term of the class."""
-        a_p, a_q = self._amplitudes()
+        p, a_p, a_q = self._pair_term()
         x = jnp.log(self.r0 / r)
-        return (a_p * jnp.exp(self.p * x) - a_q * jnp.exp(self.q * x)) * self._end(r, self.s)
+        return (a_p * jnp.exp(p * x) - a_q * jnp.exp(self.q * x)) * self._end(r, self.s)
 
     def g(self, r: Any) -> Any:
         """Radial factor of the angular term."""
@@ -184,18 +191,19 @@ class StillingerWeber(SeparableThreeBody):
             )
 
         r0 = brentq(slope, 0.3 * sigma, r_c * (1 - 1e-9), xtol=1e-15, rtol=1e-15)
-        x = sigma / r0
-        depth = -A * epsilon * (B * x**p - x**q) * np.exp(sigma / (r0 - r_c))
+        x, gap = sigma / r0, r0 - r_c
+        depth = -A * epsilon * (B * x**p - x**q) * np.exp(sigma / gap)
+        t = sigma * r0 / gap**2
         return cls(
             species=tuple(species),
             D=depth,
             r0=r0,
-            p=p,
+            k=(p + t) * (q + t) + t - 2.0 * sigma * r0**2 / gap**3,
             q=q,
             s=sigma,
             r_c=r_c,
             gamma=gamma * sigma,
-            lam=lam * epsilon,
+            lam=lam * epsilon * np.exp(2.0 * gamma * sigma / gap),
             cos0=cos0,
             e0=e0,
         )
@@ -205,22 +213,22 @@ class StillingerWeber(SeparableThreeBody):
         if len(self.species) != 1:
             raise PriorError("to_reduced is for one species: use the parameters by pair")
         one = self.at("pair", None).at("triplet", None)
-        a_p, a_q = (float(v) for v in one._amplitudes())
-        sigma, depth = float(one.s), float(one.D)
-        scale = float(one.r0) / sigma
-        # a_p (r0/r)^p = A eps B (sigma/r)^p  and  a_q (r0/r)^q = A eps (sigma/r)^q
-        strength = a_q * scale ** float(one.q)
+        p, a_p, a_q = (float(v) for v in one._pair_term())
+        sigma, depth, q = float(one.s), float(one.D), float(one.q)
+        r0, gap = float(one.r0), float(one.r0) - float(one.r_c)
+        # a_p (r0/r)^p exp(-s/gap) = A eps B (sigma/r)^p  and the same for q without B
+        strength = a_q * np.exp(-sigma / gap) * (r0 / sigma) ** q
         return {
             "epsilon": depth,
             "sigma": sigma,
             "a": float(one.r_c) / sigma,
-            "lam": float(one.lam) / depth,
+            "lam": float(one.lam) * np.exp(-2.0 * float(one.gamma) / gap) / depth,
             "gamma": float(one.gamma) / sigma,
             "cos0": float(one.cos0),
             "A": strength / depth,
-            "B": a_p * scale ** float(one.p) / strength,
-            "p": float(one.p),
-            "q": float(one.q),
+            "B": a_p * np.exp(-sigma / gap) * (r0 / sigma) ** p / strength,
+            "p": p,
+            "q": q,
         }
 
     @classmethod

@@ -7,7 +7,12 @@ from pathlib import Path
 
 from bayespot import plots
 from bayespot.active.prequential import LEVELS
-from bayespot.active.report import compare_campaigns, cumulative_coverage, labels_needed
+from bayespot.active.report import (
+    collect_curve,
+    compare_campaigns,
+    cumulative_coverage,
+    labels_needed,
+)
 from bayespot.posterior import MISFIT_NONE
 from bayespot.report.comparison import write_text
 from bayespot.units import QUANTITIES
@@ -73,6 +78,13 @@ def write_campaign_report(
     path = folder / "summary.md"
     lines = [f"# {title}", "", *campaign_lines(curves)]
     for name, place in folders.items():
+        rows = collect_curve(place)
+        if bad := [str(row["round"]) for row in rows if not row["converged"]]:
+            lines += [
+                "",
+                f"**{len(bad)} of {len(rows)} fits of {name} have NOT converged** "
+                f"(round {', '.join(bad)}); their errors and choices are marked so.",
+            ]
         lines += [
             "",
             f"Details of {name}: [{Path(place).name}/summary.md]({Path(place).name}/summary.md)",

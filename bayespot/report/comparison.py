@@ -102,13 +102,15 @@ def _rows(prediction: Prediction, dataset: Dataset, quantity: str, i: int) -> tu
     return (*columns, np.full(n, i), np.full(n, dataset.families[i]))
 
 
-def score_lines(tables: Mapping[str, Comparison]) -> list[str]:
+def score_lines(tables: Mapping[str, Comparison], *, by_family: bool = True) -> list[str]:
     """Table of errors and coverage, all families together and one by one.
 
     Parameters
     ----------
     tables : mapping
         Of `compare`.
+    by_family : bool
+        Whether families have rows of their own.
 
     Returns
     -------
@@ -122,7 +124,7 @@ def score_lines(tables: Mapping[str, Comparison]) -> list[str]:
     for quantity, table in tables.items():
         shown = plots.DISPLAY[quantity]
         names = sorted(set(table.family.tolist()))
-        for name in ["all", *(names if len(names) > 1 else [])]:
+        for name in ["all", *(names if by_family and len(names) > 1 else [])]:
             part = table if name == "all" else table.of_family(name)
             s, f = part.score(), shown.factor
             alone = cluster_bootstrap_coverage(

@@ -63,12 +63,18 @@ def _draw_comparison(tables: Mapping[str, Comparison], folder: Path) -> list[Pat
     """Parity, residuals by family and coverage, one panel a quantity."""
     n = len(tables)
     parity = plots.grid_of(n, (4.3, 4.2))
-    families = len({name for t in tables.values() for name in t.family.tolist()})
-    residuals = plots.grid_of(n, (4.3, 1.3 + 0.4 * families))
+    families = sorted({name for t in tables.values() for name in t.family.tolist()})
+    residuals = plots.grid_of(n, (4.3, 1.3 + 0.4 * len(families)))
     coverages = plots.grid_of(n, (4.3, 4.3))
     for k, (quantity, t) in enumerate(tables.items()):
         plots.parity(
-            t.truth, t.mean, t.total_std, quantity=quantity, families=t.family, ax=parity[k]
+            t.truth,
+            t.mean,
+            t.total_std,
+            quantity=quantity,
+            families=t.family,
+            order=families,
+            ax=parity[k],
         )
         plots.residuals_by_family(t.mean - t.truth, t.family, quantity=quantity, ax=residuals[k])
         curves = {

@@ -22,12 +22,18 @@ from bayespot.evaluate import evaluate
 from bayespot.inference.nuts import nuts
 from bayespot.likelihood import FitProblem, NoiseFloor
 from bayespot.potentials.morse import Morse
-from bayespot.potentials.priors import Reference
+from bayespot.potentials.priors import LogNormal, Reference
 
 CUTOFF = 5.0
 FLOOR = NoiseFloor(2e-3, 1e-2, 1e-3)
-WARMUP, DRAWS, THIN = 200, 512, 8
+WARMUP, DRAWS, THIN = 300, 1024, 16
 RANKS = DRAWS // THIN + 1
+PRIORS = {
+    "alpha": LogNormal(1.8, 0.25), "sigma_energy": LogNormal(0.01, 0.5),
+    "sigma_forces": LogNormal(0.05, 0.5),
+}  # fmt: skip
+"""Narrower than the defaults, which now and then draw noise that hides the potential: a chain of
+this length is too short for the curved posteriors that follow, and ranks need independent draws."""
 
 
 def structures() -> list[Atoms]:
@@ -46,6 +52,7 @@ def make_problem(labels: list[Labels] | None = None) -> FitProblem:
     problem = FitProblem(
         Morse(species=("Cu",), cutoff=CUTOFF),
         Dataset.from_atoms(cells, labels or empty),
+        priors=PRIORS,
         reference=Reference(length=2.6, energy=2.0, offset=(-2.0,)),
         floor=FLOOR,
         nu_forces=1e9,

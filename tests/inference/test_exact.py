@@ -156,6 +156,11 @@ def test_a_checkpoint_of_other_settings_is_refused(problem, tmp_path):
         nuts(problem, key=jax.random.key(6), **settings)
     with pytest.raises(BayespotError, match=r"made with other data"):
         nuts(make_problem(seed=6), key=jax.random.key(5), **settings)
+    dataset = problem.dataset
+    for name, value in (("nu_forces", 3.0), ("floor", NoiseFloor(1e-2, 1e-2, 1e-2))):
+        other = with_structures(problem, dataset.structures, dataset.labels, **{name: value})
+        with pytest.raises(BayespotError, match=f"made with other {name}"):
+            nuts(other, key=jax.random.key(5), **settings)
 
 
 # --- diagnostics ----------------------------------------------------------------------------

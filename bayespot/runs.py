@@ -1,0 +1,187 @@
+"""A whole run from its configuration to its folder of results; the same call continues it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bayespot.active.campaign import CampaignEvent, CampaignResult, run_baseline, run_campaign
+from bayespot.config import (
+    RunConfig,
+    campaign_settings,
+    fit_problem,
+    learner_of,
+    oracle_of,
+    pool_of,
+    resolved_toml,
+    run_fit,
+    start_of,
+    write_resolved,
+)
+from bayespot.data.dataset import Dataset
+from bayespot.errors import ConfigError
+from bayespot.posterior import Posterior
+from bayespot.prediction import predict
+from bayespot.report import write_campaign_report, write_fit_report
+
+__all__ = ["CONFIG", "POSTERIOR", "fit_run", "learn_run"]
+
+CONFIG, POSTERIOR = "config.resolved.toml", "posterior.nc"
+
+Sampled = Callable[[int, int, str], None]
+
+
+def fit_run(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    progress: bool | Sampled = True,
+    again: bool = False,
+) -> Posterior:
+    """Fit, and write posterior, resolved configuration, pictures and summary.
+
+    A run that was killed goes on from its checkpoint. A folder that holds the result of the same
+    configuration and data is not computed again; its pictures and summary are.
+
+    Parameters
+    ----------
+    config : RunConfig
+    dataset : Dataset
+        Of `bayespot.config.dataset_of`.
+    folder : path
+        Where to write.
+    progress : bool or callable
+        See `bayespot.nuts`.
+    again : bool
+        Throw away what is in the folder and compute it anew.
+
+    Returns
+    -------
+    Posterior
+        Converged or not; look at ``converged``.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds another run.
+    """
+    folder = Path(folder)
+    posterior = _earlier(config, dataset, folder) if not again else None
+    if posterior is None:
+        if again:
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        problem = fit_problem(config, dataset)
+        write_resolved(config, folder / CONFIG)
+        posterior = run_fit(config, problem, progress=progress, checkpoint=folder / "checkpoint")
+        posterior.save(folder / POSTERIOR)
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    prediction = predict(posterior, dataset, allow_unconverged=True)
+    write_fit_report(posterior, dataset, prediction, folder, title=config.name)
+    return posterior
+
+
+def _earlier(config: RunConfig, dataset: Dataset, folder: Path) -> Posterior | None:
+    """Return the posterior of the same run if it is there."""
+    _refuse_another(config, folder)
+    if not (folder / POSTERIOR).is_file():
+        return None
+    posterior = Posterior.load(folder / POSTERIOR)
+    if posterior.record["data"]["fingerprint"] != dataset.fingerprint():
+        raise ConfigError(
+            f"{folder} holds a fit to other data than {dataset.source} now contains; use another "
+            "folder (--out) or --again"
+        )
+    return posterior
+
+
+def _refuse_another(config: RunConfig, folder: Path) -> None:
+    path = folder / CONFIG
+    if path.is_file() and path.read_text(encoding="utf-8") != resolved_toml(config):
+        raise ConfigError(
+            f"{folder} holds the run of another configuration ({path}); use another folder "
+            "(--out) or --again"
+        )
+
+
+def learn_run(
+    config: RunConfig,
+    folder: str | Path,
+    *,
+    baseline: bool | None = None,
+    sampled: bool | Sampled = False,
+    happened: Callable[[str, CampaignEvent], None] | None = None,
+) -> dict[str, CampaignResult]:
+    """Run a campaign, beside it the same with random choice, and write how they compare.
+
+    Parameters
+    ----------
+    config : RunConfig
+        With a table ``[learn]``.
+    folder : path
+        Gets one campaign folder for each way of choosing, ``learning_curve.png``,
+        ``coverage.png`` and ``summary.md``.
+    baseline : bool, optional
+        Run the random choice too. By default where labels cost nothing, from an archive.
+    sampled : bool or callable
+        Progress of the sampler.
+    happened : callable, optional
+        Gets the name of the campaign and a `CampaignEvent`.
+
+    Returns
+    -------
+    dict
+        Way of choosing to `CampaignResult`.
+
+    Raises
+    ------
+    BayespotError
+        As `run_campaign`; the same call continues.
+    """
+    folder = Path(folder)
+    settings = campaign_settings(config)
+    pool, start = pool_of(config), start_of(config)
+    arguments: dict[str, Any] = {
+        "pool": pool,
+        "start": start,
+        "oracle": oracle_of(config, pool),
+        "learner": learner_of(config, progress=sampled),
+    }
+    write_resolved(config, folder / CONFIG)
+
+    def told(name: str) -> Callable[[CampaignEvent], None]:
+        return lambda event: happened(name, event) if happened is not None else None
+
+    chosen = settings.acquisition
+    results = {
+        chosen: run_campaign(settings, folder=folder / chosen, progress=told(chosen), **arguments)
+    }
+    if baseline is None:
+        baseline = config.learn is not None and config.learn.oracle == "archive"
+    if baseline and chosen != "random":
+        _share_first_fit(folder / chosen, folder / "random")
+        results["random"] = run_baseline(
+            settings,
+            folder=folder / "random",
+            reuse=[folder / chosen],
+            progress=told("random"),
+            **arguments,
+        )
+    places = {name: result.folder for name, result in results.items()}
+    write_campaign_report(places, folder, title=config.name)
+    return results
+
+
+def _share_first_fit(source: Path, target: Path) -> None:
+    """Hand the fit to the initial set over: same labels, same seed, so the same draws."""
+    if (target / "campaign.json").exists():
+        return
+    room = target / "round_000"
+    room.mkdir(parents=True, exist_ok=True)
+    for name in ("fit.json", POSTERIOR):
+        part = room / f".{name}.part"
+        shutil.copyfile(source / room.name / name, part)
+        os.replace(part, room / name)
