@@ -439,7 +439,8 @@ def reference_from_data(dataset: Dataset, species: Sequence[str]) -> Reference:
     bulk = known & (sizes > 1) if (known & (sizes > 1)).any() else known
     mean = np.linalg.lstsq(fractions[bulk], energies[bulk], rcond=None)[0]
     cohesive = Reference().energy
-    return Reference(length=length, energy=cohesive, offset=tuple(float(m) + cohesive for m in mean))
+    offset = tuple(float(m) + cohesive for m in mean)
+    return Reference(length=length, energy=cohesive, offset=offset)
 
 
 def _bond_length(atoms: Atoms) -> float | None:

@@ -262,6 +262,7 @@ class Posterior:
         os.close(handle)
         try:
             self.tree.to_netcdf(temporary, engine="h5netcdf")
+            os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -333,7 +334,6 @@ def build_posterior(
     structure, what was observed, diagnostics, and the record of how it was made.
     """
     space = problem.space
-    chains, n_draws = u.shape[:2]
     rng = np.random.default_rng(0)
     prior_u = rng.standard_normal((1, 1000, space.size))
     groups = {

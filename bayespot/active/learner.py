@@ -83,7 +83,7 @@ class Learner:
         Plain JSON that says how it fits: potential, priors, method. Written down beside the
         results; a change of it in the middle of a campaign is noted.
     load, predict, information : callable
-        `Posterior.load`, `bayespot.prediction.predict`, `bayespot.prediction.information`, or stand-ins.
+        `Posterior.load`, and `predict` and `information` of `bayespot.prediction`, or stand-ins.
     """
 
     fit: FitFunction

@@ -6,8 +6,8 @@ sampler works in :math:`z`, with :math:`u = u^* + L z` and :math:`L L^T` the Gau
 at the mode :math:`u^*` (noise entries included): there every direction has unit scale, and a
 diagonal mass matrix adapts the rest.
 
-Chains run in threads, one per core, in one compiled program, block by block; after each block all states can be
-written to a folder, from which the same call continues to the same draws.
+Chains run in threads, one per core, in one compiled program, block by block; after each block all
+states can be written to a folder, from which the same call continues to the same draws.
 """
 
 from __future__ import annotations
@@ -285,7 +285,13 @@ def _reporter(progress: bool | Callable, total: int) -> Callable[[int | None], N
             progress(count[0], total, "sampling")
 
         return call
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     bar = Progress(TextColumn("sampling"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
                    TimeElapsedColumn(), TimeRemainingColumn())

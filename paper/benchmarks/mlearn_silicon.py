@@ -7,6 +7,7 @@ cutoff is fixed at the published 3.77118 Å; nine parameters of the potential an
 are sampled.
 """
 
+# ruff: noqa: E402  (the clock starts before the imports, which a user waits for too)
 import argparse
 import time
 from pathlib import Path
