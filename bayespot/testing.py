@@ -293,7 +293,7 @@ def _prior_draws(space: ParameterSpace, rng: np.random.Generator, n: int = 32) -
         if not all(np.isfinite(np.asarray(x)).all() for x in out):
             values = dict(zip(space.names, space.physical(u[k]), strict=True))
             raise ContractBroken(
-                f"prior draws are finite: draw {values} gives an energy, force or stress that is not"
+                f"prior draws are finite: {values} gives an energy, force or stress that is not"
             )
 
 
