@@ -24,7 +24,7 @@ def lenient(monkeypatch):
     """Accept the few draws that a test has time for."""
     for name, value in (("ESS_LIMIT", 0), ("R_HAT_LIMIT", 100.0), ("DIVERGENCE_LIMIT", 1.0),
                         ("SATURATION_LIMIT", 1.0), ("BFMI_LIMIT", 0.0)):
-        monkeypatch.setattr(f"bayespot.posterior.{name}", value)
+        monkeypatch.setattr(f"bayespot.inference.assemble.{name}", value)
 
 
 def test_the_quickstart_runs(lenient, monkeypatch, tmp_path, capsys):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from bayespot.inference.assemble import build_posterior
 from bayespot.inference.map import find_modes
 from bayespot.likelihood import FitProblem
-from bayespot.posterior import Posterior, build_posterior
+from bayespot.posterior import Posterior
 
 
 def whitening(problem: FitProblem, u: np.ndarray) -> np.ndarray:

@@ -18,8 +18,9 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from bayespot.errors import PriorError
+from bayespot.inference.assemble import build_posterior
 from bayespot.likelihood import FitProblem, Misfit
-from bayespot.posterior import Posterior, build_posterior
+from bayespot.posterior import Posterior
 
 SUBSET_ATOMS = 600
 """Atoms of the subset that the many starts are tried on."""

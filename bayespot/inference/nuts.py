@@ -28,11 +28,12 @@ import numpy as np
 from numpyro.infer.hmc import hmc
 
 from bayespot.errors import BayespotError
+from bayespot.inference.assemble import build_posterior
 from bayespot.inference.laplace import whitening
 from bayespot.inference.map import find_modes
 from bayespot.likelihood import FitProblem, log_posterior
 from bayespot.parameters import Layout
-from bayespot.posterior import Posterior, build_posterior
+from bayespot.posterior import Posterior
 
 MODE_WINDOW = 6.0
 """Chains start from modes whose log posterior is within this of the best."""

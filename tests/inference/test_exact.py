@@ -17,11 +17,12 @@ from linear_pair import (
 import bayespot
 from bayespot.data.dataset import Dataset, Labels
 from bayespot.errors import BayespotError, NotConverged
+from bayespot.inference.assemble import build_posterior
 from bayespot.inference.laplace import laplace, whitening
 from bayespot.inference.map import map_estimate
 from bayespot.inference.nuts import nuts
 from bayespot.likelihood import FitProblem, NoiseFloor
-from bayespot.posterior import Posterior, build_posterior
+from bayespot.posterior import Posterior
 from bayespot.potentials.priors import LogNormal, Normal, Reference
 
 pytestmark = pytest.mark.statistical
