@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from bayespot.errors import CutoffError
@@ -58,36 +57,30 @@ def evaluate_chunk(potential: Potential, chunk: Chunk) -> Labels3:
     return Labels3(energy, sums[:, :3], per_structure[:, 1:] / chunk.volume[:, None])
 
 
-def chunk_sum(function: Callable[[Chunk, int], Any], graph: NeighborGraph) -> Any:
-    """Sum of ``function(chunk, index)`` over the chunks in use; compiled, not differentiable."""
-    first = jax.tree.map(lambda a: a[0], graph.chunks)
-    shapes = jax.eval_shape(function, first, 0)
+def chunk_sum(function: Callable[[Any], Any], n_chunks: Any) -> Any:
+    """Sum of ``function(k)`` over the chunks in use; compiled, not differentiable."""
+    shapes = jax.eval_shape(function, 0)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-    def add(k: Any, total: Any) -> Any:
-        chunk = jax.tree.map(lambda a: a[k], graph.chunks)
-        return jax.tree.map(jnp.add, total, function(chunk, k))
-
-    return lax.fori_loop(0, graph.n_chunks, add, zero)
+    return lax.fori_loop(0, n_chunks, lambda k, total: jax.tree.map(jnp.add, total, function(k)),
+                         zero)
 
 
 @jax.jit
-def _evaluate(potential: Potential, graph: NeighborGraph) -> Labels3:
-    out = lax.map(lambda chunk: evaluate_chunk(potential, chunk), graph.chunks)
-    return _unpack(out, graph)
+def _evaluate(potential: Potential, chunks: Chunk) -> Labels3:
+    return lax.map(lambda chunk: evaluate_chunk(potential, chunk), chunks)
 
 
 @jax.jit
-def _evaluate_draws(potentials: Potential, graph: NeighborGraph) -> Labels3:
-    return lax.map(lambda one: _evaluate(one, graph), potentials)
+def _evaluate_draws(potentials: Potential, chunks: Chunk) -> Labels3:
+    return lax.map(lambda one: _evaluate(one, chunks), potentials)
 
 
-def _unpack(out: Labels3, graph: NeighborGraph) -> Labels3:
+def _unpack(out: Labels3, graph: NeighborGraph, axis: int = 0) -> Labels3:
     """From padded chunks to the order of the structures."""
     return Labels3(
-        out.energy.reshape(-1)[graph.structure_slot],
-        out.forces.reshape(-1, 3)[graph.atom_slot],
-        out.stress.reshape(-1, 6)[graph.structure_slot],
+        graph.by_structure(out.energy, axis),
+        graph.by_atom(out.forces, axis),
+        graph.by_structure(out.stress, axis),
     )
 
 
@@ -120,13 +113,13 @@ def evaluate(potential: Potential, graph: NeighborGraph, *, cutoff: float) -> La
     """
     require_x64()
     check_reach(potential.reach, cutoff)
-    return Labels3(*(np.asarray(a) for a in _evaluate(potential, graph)))
+    return _unpack(_evaluate(potential, graph.chunks), graph)
 
 
 def evaluate_draws(potentials: Potential, graph: NeighborGraph) -> Labels3:
     """As `evaluate`, for a potential whose leaves have a leading axis of draws."""
     require_x64()
-    return Labels3(*(np.asarray(a) for a in _evaluate_draws(potentials, graph)))
+    return _unpack(_evaluate_draws(potentials, graph.chunks), graph, axis=1)
 
 
 def jacobian_columns(function: Callable[[Any], Any], u: Any) -> tuple[Any, Any]:

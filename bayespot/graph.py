@@ -54,19 +54,28 @@ class Chunk:
     triplet_mask: np.ndarray  # [T] 1 for a triplet, 0 for padding
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NeighborGraph:
     """All neighbours within ``cutoff`` of a list of structures.
 
-    ``atom_slot`` and ``structure_slot`` say where the atoms and structures, in the order in which
-    they were given, lie in the flattened chunks.
+    ``chunks`` and ``n_chunks`` go into compiled programs. ``atom_slot`` and ``structure_slot`` say
+    where the atoms and structures, in the order in which they were given, lie in the flattened
+    chunks; they stay outside, because their lengths change with every structure that is added and
+    each new length would be a new compilation.
     """
 
     chunks: Chunk
     n_chunks: np.ndarray  # [] chunks in use; the rest of the leading axis is padding
     atom_slot: np.ndarray  # [n_atoms]
     structure_slot: np.ndarray  # [n_structures]
+
+    def by_structure(self, values: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Rows of the structures, in their order, from axes [n_chunks, S] at ``axis``."""
+        return _gather(values, self.structure_slot, axis)
+
+    def by_atom(self, values: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Rows of the atoms, in their order, from axes [n_chunks, A] at ``axis``."""
+        return _gather(values, self.atom_slot, axis)
 
     @property
     def n_atoms(self) -> int:
@@ -77,6 +86,13 @@ class NeighborGraph:
     def n_structures(self) -> int:
         """Number of structures."""
         return self.structure_slot.shape[0]
+
+
+def _gather(values: np.ndarray, slots: np.ndarray, axis: int) -> np.ndarray:
+    values = np.asarray(values)
+    shape = values.shape
+    flat = values.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
+    return np.take(flat, slots, axis=axis)
 
 
 def pair_index(a: np.ndarray, b: np.ndarray, n_species: int) -> np.ndarray:

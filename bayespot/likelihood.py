@@ -36,7 +36,7 @@ from bayespot.evaluate import (
     evaluate_draws,
     jacobian_columns,
 )
-from bayespot.graph import NeighborGraph, build_graph
+from bayespot.graph import Chunk, build_graph
 from bayespot.parameters import Constants, Layout, ParameterSpace, unpack
 from bayespot.potentials.base import Potential
 from bayespot.potentials.priors import Prior, Reference
@@ -89,7 +89,8 @@ class NoiseFloor:
 class FitData:
     """Labels and weights in the shape of the graph's chunks; weights are zero on padding."""
 
-    graph: NeighborGraph
+    chunks: Chunk
+    n_chunks: Any  # [] chunks in use
     labels: Labels3  # energy per atom [C, S], forces [C, A, 3], stress [C, S, 6]
     kappa: Labels3  # the same shapes
     floor: Any  # [C, S, 3] variances of the DFT floor
@@ -106,7 +107,7 @@ class Misfit(NamedTuple):
 def _chunk_terms(layout: Layout, constants: Constants, data: FitData, u: Any, k: Any) -> tuple:
     """Weighted squared residuals and counts by kind of label and structure of chunk ``k``."""
     chunk, labels, kappa, atoms = jax.tree.map(
-        lambda a: a[k], (data.graph.chunks, data.labels, data.kappa, data.atoms)
+        lambda a: a[k], (data.chunks, data.labels, data.kappa, data.atoms)
     )
     potential, sigma = unpack(layout, constants, u)
     out = evaluate_chunk(potential, chunk)
@@ -139,17 +140,17 @@ def _chunk_log_likelihood(layout: Layout, constants: Constants, data: FitData, u
 def log_likelihood(layout: Layout, constants: Constants, data: FitData, u: Any) -> Any:
     """Log likelihood; value and gradient are accumulated chunk by chunk."""
     return chunk_sum(
-        lambda _, k: _chunk_log_likelihood(layout, constants, data, u, k).sum(), data.graph
+        lambda k: _chunk_log_likelihood(layout, constants, data, u, k).sum(), data.n_chunks
     )
 
 
 def _forward(layout: Layout, constants: Constants, data: FitData, u: Any) -> tuple:
-    def one(_: Any, k: Any) -> tuple:
+    def one(k: Any) -> tuple:
         return jax.value_and_grad(
             lambda v: _chunk_log_likelihood(layout, constants, data, v, k).sum()
         )(u)
 
-    value, gradient = chunk_sum(one, data.graph)
+    value, gradient = chunk_sum(one, data.n_chunks)
     return value, gradient
 
 
@@ -168,16 +169,15 @@ def log_posterior(layout: Layout, constants: Constants, data: FitData, u: Any) -
 
 @partial(jax.jit, static_argnums=0)
 def log_likelihood_by_structure(layout: Layout, constants: Constants, data: FitData, u: Any) -> Any:
-    """Log likelihood of every structure, in the order of the data set."""
-    per_chunk = jax.lax.map(
+    """Log likelihood of every structure, as chunks [n_chunks, S]."""
+    return jax.lax.map(
         lambda k: _chunk_log_likelihood(layout, constants, data, u, k),
         jnp.arange(data.atoms.shape[0]),
     )
-    return per_chunk.reshape(-1)[data.graph.structure_slot]
 
 
 class GaussNewton(NamedTuple):
-    """Everything one step of least squares needs."""
+    """Everything one step of least squares needs; by structure, or as chunks [n_chunks, S, ...]."""
 
     fisher: Any  # [n_structures, p_theta, p_theta]
     gradient: Any  # [p_theta], d ln L / du
@@ -195,7 +195,7 @@ def gauss_newton(layout: Layout, constants: Constants, data: FitData, u: Any) ->
 
     def one(k: Any) -> tuple:
         chunk, labels, kappa, atoms, floor = jax.tree.map(
-            lambda a: a[k], (data.graph.chunks, data.labels, data.kappa, data.atoms, data.floor)
+            lambda a: a[k], (data.chunks, data.labels, data.kappa, data.atoms, data.floor)
         )
         n = atoms.shape[0]
         _, sigma = unpack(layout, constants, u)
@@ -227,21 +227,15 @@ def gauss_newton(layout: Layout, constants: Constants, data: FitData, u: Any) ->
         return fisher, gradient, misfit
 
     fisher, gradient, misfit = jax.lax.map(one, jnp.arange(data.atoms.shape[0]))
-    slot = data.graph.structure_slot
-    return GaussNewton(
-        fisher.reshape(-1, n_theta, n_theta)[slot],
-        gradient.sum(axis=0),
-        Misfit(*(m.reshape(-1, 3)[slot] for m in misfit)),
-    )
+    return GaussNewton(fisher, gradient.sum(axis=0), misfit)
 
 
 @partial(jax.jit, static_argnums=0)
 def misfit_by_structure(layout: Layout, constants: Constants, data: FitData, u: Any) -> Misfit:
-    """Weighted squares and counts of every structure, without derivatives."""
-    out = jax.lax.map(
+    """Weighted squares and counts as chunks [n_chunks, S, 3], without derivatives."""
+    return jax.lax.map(
         lambda k: _chunk_terms(layout, constants, data, u, k)[0], jnp.arange(data.atoms.shape[0])
     )
-    return Misfit(*(m.reshape(-1, 3)[data.graph.structure_slot] for m in out))
 
 
 class FitProblem:
@@ -350,9 +344,8 @@ class FitProblem:
                 keep = stress_moves[slot] | (np.abs(label.stress) > s[2])
                 dropped["symmetry-fixed components"] += int((~keep).sum())
                 weight.stress[slot] = keep / max(keep.sum(), 1)
-        return FitData(
-            graph, labels, kappa, floor.reshape(*shape_s, 3), atoms.reshape(shape_s)
-        ), dropped
+        floor, atoms = floor.reshape(*shape_s, 3), atoms.reshape(shape_s)
+        return FitData(graph.chunks, graph.n_chunks, labels, kappa, floor, atoms), dropped
 
     def _symmetry_allows(self) -> tuple[np.ndarray, np.ndarray]:
         """Which force and stress components can differ from zero, by atom and structure slot.
@@ -375,24 +368,31 @@ class FitProblem:
 
     def log_likelihood_by_structure(self, u: np.ndarray) -> np.ndarray:
         """Log likelihood of every structure at one ``u``, [n_structures]."""
-        return np.asarray(log_likelihood_by_structure(
+        return self.graph.by_structure(log_likelihood_by_structure(
             self.space.layout, self.space.constants, self.data, jnp.asarray(u)
         ))
 
     def gauss_newton(self, u: np.ndarray) -> GaussNewton:
         """See the function of that name."""
         out = gauss_newton(self.space.layout, self.space.constants, self.data, jnp.asarray(u))
-        return jax.tree.map(np.asarray, out)
+        return GaussNewton(
+            self.graph.by_structure(out.fisher),
+            np.asarray(out.gradient),
+            self._in_order(out.misfit),
+        )
+
+    def _in_order(self, misfit: Misfit) -> Misfit:
+        return Misfit(*(self.graph.by_structure(m) for m in misfit))
 
     def misfit_by_structure(self, u: np.ndarray) -> Misfit:
         """Weighted squares and counts of every structure, [n_structures, 3] each."""
         out = misfit_by_structure(self.space.layout, self.space.constants, self.data,
                                   jnp.asarray(u))
-        return jax.tree.map(np.asarray, out)
+        return self._in_order(out)
 
     def floor_by_structure(self) -> np.ndarray:
         """Variances of the DFT floor, [n_structures, 3]."""
-        return self.data.floor.reshape(-1, 3)[self.graph.structure_slot]
+        return self.graph.by_structure(self.data.floor)
 
     def precision(self, u: np.ndarray) -> np.ndarray:
         r"""Gauss-Newton Hessian of the negative log posterior, noise entries included, [p, p].

@@ -124,7 +124,7 @@ def predict(
     from bayespot.prediction import predict as predicted
 
     fitted = Posterior.load(posterior)
-    dataset = read(structures, check=False)
+    dataset = read(structures, check=False, require_labels=False)
     prediction = predicted(fitted, dataset, n_draws=draws, allow_unconverged=allow_unconverged)
     out.parent.mkdir(parents=True, exist_ok=True)
     prediction.write(out)

@@ -48,7 +48,7 @@ def pool_of(config: RunConfig) -> Dataset:
     """Read the structures a campaign chooses from, with the labels they may have."""
     if config.learn is None:
         raise ConfigError("the table [learn] is missing: give it at least a pool")
-    pool = _read(config.learn.pool, config.learn.read)
+    pool = _read(config.learn.pool, config.learn.read, require_labels=False)
     _check_species(config, pool, "learn.pool")
     return pool
 
@@ -61,8 +61,8 @@ def start_of(config: RunConfig) -> Dataset | None:
     return dataset_of(config)
 
 
-def _read(source: str, table: ReadTable) -> Dataset:
-    return read(source, **table.model_dump())
+def _read(source: str, table: ReadTable, *, require_labels: bool = True) -> Dataset:
+    return read(source, require_labels=require_labels, **table.model_dump())
 
 
 def _check_species(config: RunConfig, dataset: Dataset, key: str) -> None:

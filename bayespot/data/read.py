@@ -44,7 +44,8 @@ def read(source: str | os.PathLike[str] | Atoms | Sequence[Atoms], *,
          stress_key: str | None = None, virial_key: str | None = None,
          family_key: str = "config_type", energy_per_atom: bool = False,
          stress_unit: str = "eV/A^3", stress_sign: int = 1, stress_order: str = "ase",
-         check: bool = True, skip: Collection[str] = ()) -> Dataset:
+         check: bool = True, skip: Collection[str] = (),
+         require_labels: bool = True) -> Dataset:
     """Read structures with their energies, forces and stresses.
 
     Parameters
@@ -73,6 +74,8 @@ def read(source: str | os.PathLike[str] | Atoms | Sequence[Atoms], *,
         Whether the labels are checked against physics; see :mod:`bayespot.data.checks`.
     skip : collection of str
         Names of single checks to leave out; every message of a check gives its name.
+    require_labels : bool
+        False for structures that may have no labels at all: what is to be predicted or calculated.
 
     Returns
     -------
@@ -96,7 +99,7 @@ def read(source: str | os.PathLike[str] | Atoms | Sequence[Atoms], *,
         structures.append(bare(atoms, conventions.explicit.values()))
         families.append(family_of(atoms, family_key))
         places.append(where)
-    _check_found(name, len(structures), conventions, tally)
+    _check_found(name, len(structures), conventions, tally, require_labels)
     dataset = Dataset(tuple(structures), tuple(labels), tuple(families), name,
                       tuple(_findings(tally)), tally.label_keys())
     if check:
@@ -115,7 +118,7 @@ def _known_checks(skip: Collection[str]) -> frozenset[str]:
     return names
 
 
-def _check_found(name: str, n: int, conventions: Conventions, tally: Tally) -> None:
+def _check_found(name: str, n: int, conventions: Conventions, tally: Tally, require: bool) -> None:
     """Raise LabelError if there is nothing at all, or nothing under a key the caller named."""
     if n == 0:
         raise LabelError(f"{name}: no structures in it; check that the file was written completely")
@@ -127,7 +130,7 @@ def _check_found(name: str, n: int, conventions: Conventions, tally: Tally) -> N
             raise LabelError(f"{name}: no frame has {argument}={key!r}"
                              + (f"; did you mean {near[0]!r}?" if near else ";")
                              + f" Keys found: {shown}")
-    if not used:
+    if require and not used:
         raise LabelError(
             f"{name}: no energies, forces or stresses in any of {n} frames. Keys found: {shown}. "
             "Name them: read(..., energy_key=..., forces_key=..., stress_key=... "

@@ -106,7 +106,7 @@ def _log_likelihood(problem: FitProblem, u: np.ndarray) -> dict[str, tuple]:
     flat = thinned.reshape(-1, u.shape[-1])
     space = problem.space
     values = _log_likelihood_of_draws(space.layout, space.constants, problem.data, flat)
-    values = np.asarray(values).reshape(*thinned.shape[:2], -1)
+    values = problem.graph.by_structure(values, axis=1).reshape(*thinned.shape[:2], -1)
     return {"structure": (("chain", "draw", "structure"), values, {"thinned_by": step})}
 
 

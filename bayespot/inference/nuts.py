@@ -2,8 +2,8 @@ r"""The No-U-Turn sampler, whitened at the mode.
 
 The posterior of a potential has condition numbers of 1e4 and more. NumPyro's defaults never mix
 there: the regularisation of its mass matrix adds about 1e-5 to variances that are 1e-6. So the
-sampler works in :math:`z`, with :math:`u = u^* + L z` and :math:`L L^T` the Gauss-Newton covariance
-at the mode :math:`u^*` (noise entries included): there every direction has unit scale, and a
+sampler works in :math:`z`, with :math:`u = u^* + L z` and :math:`L L^T` the inverse Hessian at the
+mode :math:`u^*` (noise entries included): there every direction has unit scale, and a
 diagonal mass matrix adapts the rest.
 
 Chains run in threads, one per core, in one compiled program, block by block; after each block all

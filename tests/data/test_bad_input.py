@@ -113,6 +113,14 @@ def test_no_labels_lists_the_keys(tmp_path):
         read(save(tmp_path, text))
 
 
+def test_structures_to_be_calculated_need_no_labels(tmp_path):
+    text = FRAME.replace("REF_forces", "f_dft").replace("REF_energy", "E_dft")
+    (tmp_path / "a.xyz").write_text(text)
+    dataset = read(tmp_path / "a.xyz", require_labels=False)
+    assert len(dataset) == 1
+    assert dataset.labels[0].present == ()
+
+
 def test_requested_key_is_nowhere(tmp_path):
     with pytest.raises(LabelError, match="no frame has energy_key='REF_energi'; did you mean 'REF"):
         read(save(tmp_path, FRAME), energy_key="REF_energi")
