@@ -95,7 +95,7 @@ def write_campaign_report(
 
 
 def campaign_lines(curves: Mapping[str, Mapping[str, list]]) -> list[str]:
-    """Say how the error fell, and how many labels were saved.
+    """Say how the error went, and how many labels were saved.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def campaign_lines(curves: Mapping[str, Mapping[str, list]]) -> list[str]:
     if chosen:
         lines += [
             "",
-            f"With {first} the forces' error fell from {chosen[0]:.3f} to {chosen[-1]:.3f} eV/Å.",
+            f"With {first} the forces' error went from {chosen[0]:.3f} to {chosen[-1]:.3f} eV/Å.",
         ]
     random = curves.get("random")
     if random is None or first == "random" or not random["forces"] or None in random["forces"]:
