@@ -32,6 +32,17 @@ SEED = 2026
 PUBLISHED_DRAWS = 400
 
 
+CUTOFF = 3.77118
+"""Å, the published cutoff, 1.8 sigma. It is not sampled: shells that enter and leave as the cutoff
+moves make several modes."""
+
+
+def problem_of(data: bayespot.Dataset, floor: bayespot.NoiseFloor) -> bayespot.FitProblem:
+    """Stillinger-Weber with the published cutoff; everything else is inferred."""
+    form = bayespot.StillingerWeber(species=("Si",))
+    return bayespot.FitProblem(form, data, fixed={"r_c": CUTOFF}, floor=floor)
+
+
 def diamond(scale: float = 1.0, cubic: bool = False) -> Atoms:
     """The crystal with its lattice constant at ``scale`` times 5.47 Å (PBE)."""
     return bulk("Si", "diamond", a=5.47 * scale, cubic=cubic)
@@ -108,8 +119,7 @@ def fold_scores(data: bayespot.Dataset, floor: bayespot.NoiseFloor, key: jax.Arr
                 ) -> dict[str, Any]:
     """Errors and coverage on every fifth structure, by a fit to the others."""
     out = np.arange(len(data)) % 5 == 4
-    problem = bayespot.FitProblem(bayespot.StillingerWeber(species=("Si",)), data[~out],
-                                  floor=floor)
+    problem = problem_of(data[~out], floor)
     posterior = nuts(problem, key=key, **numbers)
     test = data[out]
     p = bayespot.predict(posterior, test, allow_unconverged=True)
@@ -201,7 +211,7 @@ def main() -> None:
     folders = [None, None] if arguments.checkpoint is None else [
         arguments.checkpoint / name for name in ("all", "fold")
     ]
-    problem = bayespot.FitProblem(bayespot.StillingerWeber(species=("Si",)), data, floor=floor)
+    problem = problem_of(data, floor)
     posterior = nuts(problem, key=key, checkpoint=folders[0], **numbers)
     print(posterior.summary())
     posterior.check(allow_unconverged=arguments.out != HERE)
