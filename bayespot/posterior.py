@@ -129,10 +129,11 @@ class Posterior:
             content = group.to_dataset()
             if name == "prior":
                 content = content.isel(draw=slice(0, n_draws))
+            elif name == "log_likelihood":
+                continue
             elif "draw" in content.dims:
                 content = content.isel(draw=keep)
-            if name != "log_likelihood":
-                groups[name] = content
+            groups[name] = content
         tree = xr.DataTree.from_dict(groups)
         record = {**self.record, "thinned": {"kept": len(keep) * chains, "of": full * chains}}
         tree.attrs = {**self.tree.attrs, "bayespot": json.dumps(record)}
