@@ -197,8 +197,8 @@ def card(posterior: bayespot.Posterior, scores: dict[str, Any]) -> dict[str, Any
 def main() -> None:
     """Fit and write all files of the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--warmup", type=int, default=500)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--warmup", type=int, default=300)
+    parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--starts", type=int, default=16)
     parser.add_argument("--checkpoint", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=HERE)
