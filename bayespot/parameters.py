@@ -134,9 +134,13 @@ class ParameterSpace:
         self._all_priors: dict[str, list[Prior]] = {}
         free, values = [], []
         for position, (full, short, item, entry, current) in enumerate(entries):
-            declared = item.prior.resolve(reference, entry if item.per == "species" else 0)
+            declared = potential.prior_of(item, entry).resolve(
+                reference, entry if item.per == "species" else 0
+            )
             prior = priors.get(full, priors.get(short, declared)).resolve(reference, entry)
             value = fixed.get(full, fixed.get(short))
+            if value is None and not (item.sampled or full in priors or short in priors):
+                value = current
             self._all_priors.setdefault(short, []).append(
                 prior if value is None else _point(float(value))
             )

@@ -230,8 +230,8 @@ def _species_order(case: _Case) -> None:
     values = {}
     for item in p.parameters():
         old, empty = p.coordinates(item.per), type(p)(species=reversed_names)
-        index = {_canonical(name, item.per): k for k, name in enumerate(old)}
-        order = [index[_canonical(name, item.per)] for name in empty.coordinates(item.per)]
+        index = {_canonical(name): k for k, name in enumerate(old)}
+        order = [index[_canonical(name)] for name in empty.coordinates(item.per)]
         values[item.name] = np.asarray(getattr(p, item.name))[order]
     hypers = {name: getattr(p, name) for name in p.hypers()}
     other = _Case(type(p)(species=reversed_names, **values, **hypers), case.cutoff, case.rng,
@@ -242,12 +242,13 @@ def _species_order(case: _Case) -> None:
     _same(name, other.run(atoms).forces, case.run(atoms).forces, case.tol.exact)
 
 
-def _canonical(name: str, per: str) -> tuple[str, ...]:
+def _canonical(name: str) -> tuple[str, ...]:
     """A species combination without regard to the order in which it is named."""
-    parts = name.split("-")
-    if per == "triplet":
-        return (parts[1], *sorted((parts[0], parts[2])))
-    return tuple(sorted(parts))
+    combination, *rest = name.split(":")
+    parts = combination.split("-")
+    if len(parts) == 3:
+        return (parts[1], *sorted((parts[0], parts[2])), *rest)
+    return (*sorted(parts), *rest)
 
 
 def _cutoff(case: _Case) -> None:

@@ -150,11 +150,11 @@ def commands(potential: Potential, folder: Path) -> list[str]:
         file = folder / "form.sw"
         file.write_text("\n".join(sw_lines(potential)) + "\n")
         return ["pair_style sw", f"pair_coeff * * {file} {' '.join(potential.species)}"]
-    assert potential.switch_width == 0.0, "LAMMPS truncates"
+    assert np.all(potential.switch_width == 0.0), "LAMMPS truncates"
     style, names = {
         LennardJones: ("lj/cut", ("epsilon", "sigma")), Morse: ("morse", ("D", "alpha", "r0")),
     }[type(potential)]
-    lines = [f"pair_style {style} {numbers(potential.cutoff)}", "pair_modify shift no"]
+    lines = [f"pair_style {style} {numbers(potential.reach)}", "pair_modify shift no"]
     n = len(potential.species)
     for a in range(n):
         for b in range(a, n):

@@ -30,8 +30,7 @@ floor = { energy = 1e-4, forces = 1e-3, stress_GPa = 0.01 }
 [potential]
 form = "LennardJones"
 species = ["Ar"]
-fixed = { e0 = 0.0 }
-hyper = { cutoff = 6.0 }
+fixed = { e0 = 0.0, cutoff = 6.0 }
 
 [fit]
 method = "laplace"

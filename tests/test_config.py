@@ -34,8 +34,7 @@ GOOD = {
     "potential": {
         "form": "LennardJones",
         "species": ["Ar"],
-        "hyper": {"cutoff": 5.0},
-        "fixed": {"e0": 0.0},
+        "fixed": {"e0": 0.0, "cutoff": 5.0},
     },
     "priors": {
         "sigma": {"kind": "lognormal", "median": 3.4, "sd": 0.1},
@@ -109,14 +108,13 @@ def test_defaults_and_types(folder):
         ("potential.form", "Xyz", "'Xyz' is unknown; known: LennardJones, Morse"),
         ("potential.species", ["Aa"], r"potential.species\[0\] = 'Aa' is no chemical symbol"),
         ("potential.species", [], "potential.species = .* at least 1"),
-        ("potential.hyper.cutof", 5.0, "potential.hyper.cutof .* did you mean 'cutoff'"),
+        ("potential.hyper.cutoff", 5.0, "potential.hyper.cutoff is no setting of LennardJones; it has: none"),
         ("data.source", "argo.xyz", "data.source = .*argo.xyz': no such file"),
         ("learn.pool", "silicon_gpaw_pb", "learn.pool = .* did you mean 'silicon_gpaw_pbe'"),
         ("data.floor", "archiv", r"data.floor = 'archiv' is no file; did you mean 'archive'\?"),
         ("data.floor", "archive", "data.floor = 'archive' needs a built-in archive"),
         ("learn.oracle", "archive", "learn.oracle_settings belong to a calculator"),
         ("fit.method", "map", "fit.method = 'map' is a single point"),
-        ("potential.hyper.cutoff", -5.0, "potential: switch_width 1.0 Å must be between 0 and"),
         ("potential.species", ["Ar", "Ar"], "potential: species=.* give each species once"),
         ("name", "../x", "name = '../x' should match"),
     ],
@@ -162,13 +160,13 @@ def test_changes_take_the_place_of_keys(folder):
 
 def test_the_problem_is_the_one_described(folder):
     config = parse_config(GOOD, folder=folder)
-    assert potential_of(config).reach == 5.0
+    assert fit_problem(config).cutoff == 5.0
     assert priors_of(config) == {
         "sigma": LogNormal(3.4, 0.1), "epsilon": Normal(0.01, 0.005, low=0.0)
     }  # fmt: skip
     problem = fit_problem(config)
     assert problem.space.names == ["epsilon", "sigma", "sigma_energy", "sigma_forces"]
-    assert problem.space.fixed == {"e0": 0.0}
+    assert problem.space.fixed == {"e0": 0.0, "cutoff": 5.0, "switch_width": 1.0}
     assert problem.space.priors[1] == LogNormal(3.4, 0.1)
     assert problem.nu_forces == 3.0
     assert len(problem.dataset) == 3
@@ -207,7 +205,7 @@ def test_campaign_from_configuration(folder):
     assert len(start_of(config)) == 3
     assert start_of(parse_config(changed("data.source", "pool.extxyz"), folder=folder)) is None
     learner = learner_of(config)
-    assert learner.settings["potential"]["fixed"] == {"e0": 0.0}
+    assert learner.settings["potential"]["fixed"] == {"e0": 0.0, "cutoff": 5.0}
     assert learner.settings["method"] == "laplace"
     with pytest.raises(ConfigError, match=r"the table \[learn\] is missing"):
         pool_of(parse_config({k: v for k, v in GOOD.items() if k != "learn"}, folder=folder))

@@ -227,7 +227,8 @@ def potentials() -> None:
         for column in ("parameter", "unit", "per", "prior", "what it is"):
             table.add_column(column)
         for p in form.parameters():
-            table.add_row(p.name, p.unit, p.per, p.prior.describe(), p.doc)
+            held = "" if p.sampled else "held unless given a prior; "
+            table.add_row(p.name, p.unit, p.per, held + p.prior.describe(), p.doc)
         for setting, (unit, doc) in form.hypers().items():
             table.add_row(setting, unit, "", "fixed setting", doc)
         screen.print(table)

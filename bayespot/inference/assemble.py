@@ -83,9 +83,8 @@ def _variables(space: ParameterSpace, u: np.ndarray) -> dict[str, tuple]:
 def _coords(space: ParameterSpace, problem: FitProblem, group: str, content: dict) -> dict:
     dims = {d for value in content.values() for d in value[0]}
     coords: dict[str, Any] = {}
-    for per in ("species", "pair", "triplet"):
-        if per in dims:
-            coords[per] = problem.initial.coordinates(per)
+    for per in {item.per for item in space.form.parameters()} & dims:
+        coords[per] = problem.initial.coordinates(per)
     if "parameter" in dims:
         coords["parameter"] = space.names
     return coords

@@ -20,9 +20,6 @@ from bayespot.errors import PriorError, SpeciesError
 from bayespot.graph import Chunk, pair_index
 from bayespot.potentials.priors import Normal, Prior, Reference
 
-PER = ("species", "pair", "triplet")
-
-
 @dataclass(frozen=True)
 class Parameter:
     """The declaration of one sampled parameter."""
@@ -33,9 +30,12 @@ class Parameter:
     doc: str
     prior: Prior
     per: str
+    sampled: bool
 
 
-def param(*, unit: str, symbol: str, doc: str, prior: Prior, per: str = "pair") -> Any:
+def param(
+    *, unit: str, symbol: str, doc: str, prior: Prior, per: str = "pair", sampled: bool = True
+) -> Any:
     """Declare a sampled parameter of a potential.
 
     Parameters
@@ -48,13 +48,15 @@ def param(*, unit: str, symbol: str, doc: str, prior: Prior, per: str = "pair") 
         What it is, in half a line.
     prior : Prior
         Proper; its bounds are the parameter's support.
-    per : {"species", "pair", "triplet"}
-        One entry for each species (in order), pair (A-A, A-B, ..., B-B, ...) or triplet (centre A
-        with A-A, A-B, ...; then centre B, ...).
+    per : str
+        One entry for each "species" (in order), "pair" (A-A, A-B, ..., B-B, ...) or "triplet"
+        (centre A with A-A, A-B, ...; then centre B, ...). A form with entries of another kind
+        (the knots of a spline, the functions of a basis) names them in its `coordinates`.
+    sampled : bool
+        False for a number that a fit holds at its value unless the user gives it a prior (a
+        cutoff, a switching width).
     """
-    if per not in PER:
-        raise PriorError(f"per={per!r} is unknown: use one of {', '.join(PER)}")
-    metadata = {"param": (unit, symbol, doc, prior, per)}
+    metadata = {"param": (unit, symbol, doc, prior, per, sampled)}
     return dataclasses.field(default=None, kw_only=True, metadata=metadata)
 
 
@@ -100,10 +102,7 @@ class Potential:
             value = getattr(self, item.name)
             count = len(self.coordinates(item.per))
             if value is None:
-                value = [
-                    item.prior.resolve(Reference(), k if item.per == "species" else 0).forward(0.0)
-                    for k in range(count)
-                ]
+                value = [self._default(item, k) for k in range(count)]
             value = np.asarray(value, dtype=np.float64)
             if value.ndim > 1 or (value.ndim == 1 and value.size not in (1, count)):
                 raise PriorError(
@@ -111,6 +110,13 @@ class Potential:
                     f"({', '.join(self.coordinates(item.per))})"
                 )
             object.__setattr__(self, item.name, np.broadcast_to(value, (count,)).copy())
+
+    def _default(self, item: Parameter, entry: int) -> float:
+        """Prior median; for a number that is held the centre itself, also where it is bounded."""
+        prior = self.prior_of(item, entry).resolve(
+            Reference(), entry if item.per == "species" else 0
+        )
+        return float(prior.forward(0.0)) if item.sampled else prior.center
 
     @classmethod
     def parameters(cls) -> list[Parameter]:
@@ -130,18 +136,31 @@ class Potential:
         }
 
     def coordinates(self, per: str) -> list[str]:
-        """Names of the entries: "Si", "Si-O", or "O-Si-O" with the centre in the middle."""
+        """Names of the entries: "Si", "Si-O", or "O-Si-O" with the centre in the middle.
+
+        A form with other kinds of entries extends this; their names start with the species they
+        belong to and a colon, as in "Si-O:3".
+        """
         n = len(self.species)
         pairs = [(a, b) for a in range(n) for b in range(a, n)]
         if per == "species":
             return list(self.species)
         if per == "pair":
             return ["-".join(self.species[k] for k in pair) for pair in pairs]
+        if per != "triplet":
+            raise PriorError(
+                f"{type(self).__name__} has a parameter per {per!r}: use species, pair or triplet, "
+                "or name the entries in its method coordinates"
+            )
         return [
             f"{self.species[a]}-{center}-{self.species[b]}"
             for center in self.species
             for a, b in pairs
         ]
+
+    def prior_of(self, item: Parameter, entry: int) -> Prior:
+        """Prior of one entry: the declared one, where a form does not refine it entry by entry."""
+        return item.prior
 
     @property
     def reach(self) -> float:

@@ -7,33 +7,47 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bayespot.errors import CutoffError
 from bayespot.graph import Chunk
-from bayespot.potentials.base import Potential, hyper
+from bayespot.potentials.base import Potential, param
 from bayespot.potentials.cutoffs import switch
-from bayespot.potentials.priors import Prior
+from bayespot.potentials.priors import LogNormal, Prior, largest
 
 
 class PairPotential(Potential):
     r"""Sum over pairs, :math:`E = \sum_{i<j} \phi(r_{ij})\, S(r_{ij})`.
 
     A subclass writes ``phi(self, r)`` for one distance; its parameters are the entries of that
-    pair of species. ``S`` is the smooth switch of `bayespot.potentials.cutoffs`.
+    pair of species. ``S`` is the smooth switch of `bayespot.potentials.cutoffs`. Cutoff and
+    switching width are held at their values in a fit; they are sampled if they are given priors.
     """
 
-    cutoff: float = hyper(6.0, unit="Å", doc="distance at which the interaction ends")
-    switch_width: float = hyper(1.0, unit="Å", doc="range of the smooth switch below the cutoff")
+    cutoff: Any = param(
+        unit="Å",
+        symbol="r_c",
+        doc="distance at which the interaction ends",
+        prior=LogNormal(6.0, 0.1, high=9.0),
+        sampled=False,
+    )
+    switch_width: Any = param(
+        unit="Å",
+        symbol="w",
+        doc="range of the smooth switch below the cutoff",
+        prior=LogNormal(1.0, 0.3),
+        sampled=False,
+    )
 
     abstract: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.switch_width < self.cutoff:
-            raise CutoffError(
-                f"switch_width {self.switch_width} Å must be between 0 and the cutoff "
-                f"{self.cutoff} Å"
-            )
+        for width, cutoff in zip(self.switch_width, self.cutoff, strict=True):
+            if not 0 <= width < cutoff:
+                raise CutoffError(
+                    f"switch_width {width} Å must be between 0 and the cutoff {cutoff} Å"
+                )
 
     def phi(self, r: Any) -> Any:
         """Energy of a pair at distance ``r`` (Å), eV, without the switch."""
@@ -41,21 +55,21 @@ class PairPotential(Potential):
 
     @property
     def reach(self) -> float:
-        """The cutoff, Å."""
-        return float(self.cutoff)
+        """The largest cutoff, Å."""
+        return float(np.max(self.cutoff))
 
     @classmethod
     def reach_of_priors(cls, hypers: Mapping[str, Any], priors: Mapping[str, Sequence[Prior]]
                         ) -> float:
-        """The cutoff is a setting and not sampled."""
-        return float(hypers["cutoff"])
+        """Largest cutoff, or the upper bound of its prior where it is sampled, Å."""
+        return largest(priors["cutoff"], "cutoff")
 
     def energy_and_edge_gradient(self, chunk: Chunk) -> tuple[Any, Any]:
         """See `Potential.energy_and_edge_gradient`."""
         view = self.at("pair", chunk.pair_species)
 
         def phi_switched(r: Any) -> Any:
-            return view.phi(r) * switch(r, self.cutoff, self.switch_width)
+            return view.phi(r) * switch(r, view.cutoff, view.switch_width)
 
         r = chunk.distance
         value, slope = jax.jvp(phi_switched, (r,), (jnp.ones_like(r),))

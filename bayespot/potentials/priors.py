@@ -11,6 +11,7 @@ cohesive energy), see `Reference`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,3 +195,20 @@ def transform(u: Any, kinds: tuple[tuple[bool, bool], ...], constants: Any) -> A
         z = ndtri(jnp.clip(p_low + width * ndtr(u[k]), *PROBABILITIES)) if bounded else u[k]
         values.append(center * jnp.exp(sd * z) if is_log else center + sd * z)
     return jnp.stack(values) if values else jnp.zeros((0,))
+
+
+def largest(priors: Sequence[Prior], name: str) -> float:
+    """Upper bound of the priors of a cutoff: how far the neighbour list must go, Å.
+
+    Raises
+    ------
+    PriorError
+        If there is none.
+    """
+    bound = max(prior.high for prior in priors)
+    if not np.isfinite(bound):
+        raise PriorError(
+            f"the prior of {name} has no upper bound: give it one (high=...), the neighbour list "
+            "must be longer than every cutoff that can be drawn"
+        )
+    return float(bound)

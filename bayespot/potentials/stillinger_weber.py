@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from bayespot.errors import PriorError
 from bayespot.potentials.base import param
-from bayespot.potentials.priors import LogNormal, Normal, Prior
+from bayespot.potentials.priors import LogNormal, Normal, Prior, largest
 from bayespot.potentials.three_body import SeparableThreeBody
 
 SILICON_1985 = {
@@ -123,13 +123,7 @@ class StillingerWeber(SeparableThreeBody):
     def reach_of_priors(cls, hypers: Mapping[str, Any], priors: Mapping[str, Sequence[Prior]]
                         ) -> float:
         """Upper bound of the prior of ``r_c``, Å."""
-        reach = max(prior.high for prior in priors["r_c"])
-        if not np.isfinite(reach):
-            raise PriorError(
-                "the prior of r_c has no upper bound: give it one (high=...), the neighbour list "
-                "must be longer than every cutoff that can be drawn"
-            )
-        return float(reach)
+        return largest(priors["r_c"], "r_c")
 
     def _end(self, r: Any, length: Any) -> Any:
         """exp(length / (r - r_c)) below r_c over its value at r0, zero above."""
