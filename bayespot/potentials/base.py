@@ -20,6 +20,7 @@ from bayespot.errors import PriorError, SpeciesError
 from bayespot.graph import Chunk, pair_index
 from bayespot.potentials.priors import Normal, Prior, Reference
 
+
 @dataclass(frozen=True)
 class Parameter:
     """The declaration of one sampled parameter."""
