@@ -38,7 +38,7 @@ def monomials(degree: int) -> list[tuple[int, int, int, int]]:
     return found
 
 
-def _powers(u: Any, degree: int) -> list[Any]:
+def powers(u: Any, degree: int) -> list[Any]:
     powers = [jnp.ones_like(u)]
     for _ in range(degree):
         powers.append(powers[-1] * u)
@@ -94,7 +94,7 @@ class SeparableThreeBody(Potential):
         half_phi, half_dphi, g, dg, g_over_r = (radial[:, k, None] for k in range(5))
 
         terms = monomials(self.degree)
-        axes = [_powers(chunk.direction[:, k], self.degree) for k in range(3)]
+        axes = [powers(chunk.direction[:, k], self.degree) for k in range(3)]
         basis = jnp.stack([axes[0][a] * axes[1][b] * axes[2][c] for a, b, c, _ in terms], axis=1)
 
         # Moments of every atom by the species of its neighbours; edges are sorted that way.
