@@ -33,7 +33,7 @@ class CampaignSettings:
     test_fraction : float
         Part of the labelled pool held out, family by family, for the learning curve only.
     acquisition : str
-        ``information_gain``, ``max_std`` or ``random``.
+        ``information_gain``, ``information_matching``, ``max_std`` or ``random``.
     quantile : float
         Of the force spreads, for ``max_std``.
     n_draws : int

@@ -129,7 +129,9 @@ class LearnTable(Table):
     pool: str
     initial: Count = 5
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    acquisition: Literal["information_gain", "max_std", "random"] = "information_gain"
+    acquisition: Literal[
+        "information_gain", "information_matching", "max_std", "random"
+    ] = "information_gain"
     batch: Count = 5
     rounds: Annotated[int, Field(ge=0)] = 6
     quantile: Annotated[float, Field(gt=0, le=1)] = 0.95

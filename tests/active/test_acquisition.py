@@ -10,6 +10,7 @@ from bayespot.active.acquisition import (
     expected_information,
     force_std_scores,
     greedy_information,
+    greedy_matching,
 )
 from bayespot.errors import ConfigError, NotConverged
 
@@ -181,3 +182,58 @@ def test_mistakes_are_answered(fitted):
     point.method = "map"
     with pytest.raises(ConfigError, match="a map posterior is a single point"):
         choose("information_gain", point, pool, 2)
+
+
+# --- information matching ------------------------------------------------------------------
+
+
+def mismatch(fisher, chosen):
+    """D of the module's docstring, by another route: traces of M^-1 A instead of square roots."""
+    size, p = fisher.shape[:2]
+    pool = (np.eye(p) + fisher.sum(axis=0)) / size
+    ratio = np.linalg.solve(pool, fisher[list(chosen)].mean(axis=0))
+    return np.trace(ratio @ ratio) - 2 * np.trace(ratio) + p
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_matching_takes_the_best_next_structure(seed):
+    _, fisher = problem(seed, n=12)
+    labelled, available = [3, 7], [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
+    indices, gains, scores = greedy_matching(fisher, labelled, available, 4)
+    have = list(labelled)
+    for index, gain in zip(indices, gains, strict=True):
+        rest = [c for c in available if c not in have]
+        best = min(rest, key=lambda c: mismatch(fisher, [*have, c]))
+        assert available[index] == best
+        assert gain == pytest.approx(mismatch(fisher, have) - mismatch(fisher, [*have, best]))
+        have.append(best)
+    alone = [mismatch(fisher, labelled) - mismatch(fisher, [*labelled, c]) for c in available]
+    np.testing.assert_allclose(scores, alone, rtol=1e-8)
+
+
+def test_matching_leaves_the_extreme_structure_that_information_gain_takes():
+    """One structure of a hundred tells a thousand times more: fitting to it would be bias."""
+    rng = np.random.default_rng(0)
+    jacobian = rng.normal(size=(100, 6, 3))
+    jacobian[17] *= 30.0
+    fisher = np.einsum("nra,nrb->nab", jacobian, jacobian)
+    assert greedy_information(np.eye(3), fisher, 1)[0] == [17]
+    assert 17 not in greedy_matching(fisher, [0, 1, 2], np.arange(3, 100), 5)[0]
+
+
+def test_a_matched_batch_is_closer_to_the_pool_than_random_ones():
+    _, fisher = problem(5, n=60, rank=6)
+    chosen = greedy_matching(fisher, [], np.arange(60), 12)[0]
+    rng = np.random.default_rng(1)
+    others = [mismatch(fisher, rng.choice(60, 12, replace=False)) for _ in range(200)]
+    assert mismatch(fisher, chosen) < min(others)
+
+
+def test_matching_by_name_counts_the_rest_as_labelled():
+    pool = make_pool(20)
+    posterior = fit(pool[:6], seed=0, warmup_factor=1, checkpoint=None)
+    _, fisher = information(posterior, list(pool.structures))
+    choice = choose("information_matching", posterior, list(pool.structures), 3,
+                    available=range(6, 20), information=information, predict=predict)
+    expected = greedy_matching(np.asarray(fisher), range(6), range(6, 20), 3)[0]
+    assert choice.indices == tuple(6 + k for k in expected)
