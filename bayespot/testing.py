@@ -30,7 +30,8 @@ STEP = 1e-4
 """Å (or strain) of the central differences; their error is O(STEP^2) times third derivatives."""
 
 MOST_DERIVATIVES = 40
-"""Entries, drawn at random, whose derivative of the log posterior is checked; a basis has hundreds."""
+"""Entries, drawn at random, whose derivative of the log posterior is checked: a network has
+hundreds."""
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,46 @@ def predict(
 
 
 @app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="File of a fit, or the folder of a run.", metavar="POSTERIOR.nc")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder to make; nothing is overwritten.")],
+    draws: Annotated[
+        str, typer.Option(help="How many evenly spaced draws; or map; or all.")
+    ] = "map",
+    structure: Annotated[
+        Path | None, typer.Option(help="Write this structure too: any file ASE reads.")
+    ] = None,
+    allow_unconverged: Unconverged = False,
+) -> None:
+    """Write draws as LAMMPS files with a manifest and an input that runs them all."""
+    screen = _begin()
+    from bayespot.data.read import read
+    from bayespot.export.lammps import INPUT, NO_OFFSET, export_lammps
+    from bayespot.posterior import Posterior
+    from bayespot.runs import POSTERIOR
+
+    fitted = Posterior.load(source / POSTERIOR if source.is_dir() else source)
+    atoms = None
+    if structure is not None:
+        atoms = read(structure, check=False, require_labels=False).structures[0]
+    manifest = export_lammps(
+        fitted, folder, draws=int(draws) if draws.isdigit() else draws, structure=atoms,
+        allow_unconverged=allow_unconverged,
+    )  # fmt: skip
+    styles = sorted({one.style.pair_style for one in manifest.draws})
+    screen.print(
+        f"{manifest.form} for {', '.join(manifest.species)}: {manifest.choice}, "
+        f"{len(manifest.draws)} written to {folder} as pair_style {', '.join(styles)} "
+        f"({manifest.draws[0].style.precision})\n"
+        f"in {folder}: lmp -in {INPUT} -var draw K, K from 0 to {len(manifest.draws) - 1}",
+        markup=False,
+    )
+    screen.print(NO_OFFSET, style="yellow", markup=False)
+
+
+@app.command()
 def learn(
     config: ConfigFile,
     out: Out = None,

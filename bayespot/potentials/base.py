@@ -7,6 +7,7 @@ are static. So a set of posterior draws is an array of potentials: the same tree
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -178,6 +179,12 @@ class Potential:
         """Energy of every atom without its offset, [A], and dE/d(edge vector), [E, 3]."""
         raise TypeError(f"{type(self).__name__} must inherit a shape, for example PairPotential")
 
+    def __add__(self, other: Potential) -> Potential:
+        """Both as one potential, with parameters named by component: see `potentials.sums`."""
+        if not isinstance(other, Potential):
+            return NotImplemented
+        return importlib.import_module("bayespot.potentials.sums").add(self, other)
+
     def replace(self, **values: Any) -> Self:
         """A copy with other parameter values or settings."""
         return dataclasses.replace(self, **values)
@@ -242,3 +249,33 @@ def registry() -> dict[str, type[Potential]]:
             ):
                 forms[name] = item
     return dict(sorted(forms.items()))
+
+
+def form_named(name: str) -> type[Potential]:
+    """The form of a name: in this folder, a user's own that is imported, or a sum like "Morse+ZBL".
+
+    Raises
+    ------
+    PriorError
+        If there is none.
+    """
+    known = registry()
+    stack: list[type[Potential]] = [Potential]
+    while stack:
+        form = stack.pop()
+        stack.extend(form.__subclasses__())
+        known.setdefault(form.__name__, form)
+    parts = [part.strip() for part in name.split("+")]
+    for part in parts:
+        if part not in known:
+            close = difflib.get_close_matches(part, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise PriorError(
+                f"the form {part!r} is not among {', '.join(sorted(known))}: import the module "
+                f"that defines it first.{hint}"
+            )
+    if len(parts) == 1:
+        return known[name.strip()]
+    # By name, as the registry loads forms: this file imports none of those that build on it.
+    sums = importlib.import_module("bayespot.potentials.sums")
+    return sums.sum_form(*(known[part] for part in parts))

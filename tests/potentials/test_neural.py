@@ -42,7 +42,7 @@ def test_symmetry_functions_are_their_sums():
 
     for atom in (0, 5):
         mine = np.flatnonzero(i == atom)
-        expected = {name: 0.0 for name in potential.features()}
+        expected = dict.fromkeys(potential.features(), 0.0)
         for e in mine:
             for m, value in enumerate(radial(d[e], potential.n_radial)):
                 expected[f"r{m}({symbols[j[e]]})"] += value
