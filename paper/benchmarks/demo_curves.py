@@ -4,9 +4,10 @@ Usage: python paper/benchmarks/demo_curves.py [--seeds 5] [--rounds 6] [--batch 
 
 For every seed one campaign by each rule, on the committed GPAW silicon archive: the same test set,
 the same first structures, Stillinger-Weber by NUTS after every batch. The first rule is the demo's;
-it was chosen on public sets by acquisition_rules.py. The mark is the force error on the test set of a fit to the whole pool of that seed. A run
-has reached the mark when its error is within `MARGIN` of it and stays there; the count of labels is
-the claim. Curves go to paper/results/demo_curves.json, claims to paper/results/main_path.json.
+it was chosen on public sets by acquisition_rules.py. The mark is the force error on the test set of
+a fit to the whole pool of that seed. A run has reached the mark when its error is within `MARGIN` of
+it and stays there; the count of labels is the claim. Curves go to paper/results/demo_curves.json,
+claims to paper/results/main_path.json.
 """
 
 import argparse
