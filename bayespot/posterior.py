@@ -19,7 +19,7 @@ import xarray as xr
 from bayespot.errors import BayespotError, NotConverged
 from bayespot.likelihood import NoiseFloor
 from bayespot.parameters import ParameterSpace
-from bayespot.potentials.base import Potential, registry
+from bayespot.potentials.base import Potential, form_named
 from bayespot.potentials.priors import Prior, Reference
 from bayespot.units import GPA, QUANTITIES
 
@@ -50,7 +50,7 @@ class Posterior:
     def space(self) -> ParameterSpace:
         """The parameter space, rebuilt from the record."""
         record = self.record
-        form = _form(record["form"])
+        form = form_named(record["form"])
         potential = form(species=tuple(record["species"]), **record["hypers"])
         return ParameterSpace(
             potential,
@@ -286,22 +286,6 @@ class Posterior:
                 f"{SCHEMA}: update bayespot"
             )
         return posterior
-
-
-def _form(name: str) -> type[Potential]:
-    """The class of a stored form: registered, or defined by the user and imported."""
-    known = dict(registry())
-    stack = [Potential]
-    while stack:
-        cls = stack.pop()
-        stack.extend(cls.__subclasses__())
-        known.setdefault(cls.__name__, cls)
-    if name not in known:
-        raise BayespotError(
-            f"the posterior's potential {name!r} is not among {', '.join(sorted(known))}: import "
-            "the module that defines it before loading"
-        )
-    return known[name]
 
 
 def _prior_from(record: dict) -> Prior:

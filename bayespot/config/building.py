@@ -14,7 +14,7 @@ from bayespot.data.dataset import Dataset
 from bayespot.data.read import read
 from bayespot.errors import ConfigError
 from bayespot.likelihood import FitProblem, NoiseFloor
-from bayespot.potentials.base import Potential, registry
+from bayespot.potentials.base import Potential, form_named
 from bayespot.potentials.priors import LogNormal, Normal, Prior
 from bayespot.units import GPA
 
@@ -77,7 +77,7 @@ def _check_species(config: RunConfig, dataset: Dataset, key: str) -> None:
 def potential_of(config: RunConfig) -> Potential:
     """Make the functional form with its settings, parameters at their prior medians."""
     table = config.potential
-    return registry()[table.form](species=tuple(table.species), **table.hyper)
+    return form_named(table.form)(species=tuple(table.species), **table.hyper)
 
 
 def priors_of(config: RunConfig) -> dict[str, Prior]:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from bayespot.config.tables import NOISE_NAMES, RunConfig, Table
 from bayespot.data.archives import archive_names, archive_path
 from bayespot.errors import BayespotError, ConfigError
-from bayespot.potentials.base import Potential, registry
+from bayespot.potentials.base import Potential, form_named, registry
 
 __all__ = ["load_config", "parse_config", "resolved_toml", "write_resolved"]
 
@@ -208,12 +208,16 @@ def _potential_mistakes(config: RunConfig) -> list[str]:
             hint = _did_you_mean(symbol, chemical_symbols[1:])
             found.append(f"potential.species[{i}] = {symbol!r} is no chemical symbol{hint}")
     forms = registry()
-    if table.form not in forms:
-        hint = _did_you_mean(table.form, forms)
+    unknown = [part for part in table.form.split("+") if part.strip() not in forms]
+    if unknown:
+        hint = _did_you_mean(unknown[0], forms)
         known = ", ".join(forms)
-        found.append(f"potential.form = {table.form!r} is unknown{hint or ';'} known: {known}")
+        found.append(
+            f"potential.form = {table.form!r} is unknown{hint or ';'} known: {known}, and sums of "
+            "them with +"
+        )
         return found
-    form = forms[table.form]
+    form = form_named(table.form)
     for name in table.hyper:
         if name not in form.hypers():
             known = list(form.hypers())

@@ -39,6 +39,7 @@ def monomials(degree: int) -> list[tuple[int, int, int, int]]:
 
 
 def powers(u: Any, degree: int) -> list[Any]:
+    """1, u, u^2, ... up to ``degree``."""
     powers = [jnp.ones_like(u)]
     for _ in range(degree):
         powers.append(powers[-1] * u)
