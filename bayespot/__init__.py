@@ -29,8 +29,10 @@ _PUBLIC = {
     "map_estimate": "inference.map",
     "laplace": "inference.laplace",
     "nuts": "inference.nuts",
+    "linear_gaussian": "inference.linear_gaussian",
     "predict": "prediction",
     "PosteriorCalculator": "calculator",
+    "export_lammps": "export.lammps",
     "errors": "",
     "testing": "",
 }

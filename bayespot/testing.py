@@ -232,12 +232,13 @@ def _species_order(case: _Case) -> None:
         return
     reversed_names = tuple(reversed(p.species))
     values = {}
+    hypers = {name: getattr(p, name) for name in p.hypers()}
+    empty = type(p)(species=reversed_names, **hypers)
     for item in p.parameters():
-        old, empty = p.coordinates(item.per), type(p)(species=reversed_names)
+        old = p.coordinates(item.per)
         index = {_canonical(name): k for k, name in enumerate(old)}
         order = [index[_canonical(name)] for name in empty.coordinates(item.per)]
         values[item.name] = np.asarray(getattr(p, item.name))[order]
-    hypers = {name: getattr(p, name) for name in p.hypers()}
     other = _Case(type(p)(species=reversed_names, **values, **hypers), case.cutoff, case.rng,
                   case.tol)
     atoms = case.cube()

@@ -20,11 +20,13 @@ from ase import Atoms
 from ase.build import bulk, diamond100
 
 from bayespot.evaluate import Labels3, evaluate
+from bayespot.export.styles import write_style
 from bayespot.graph import build_graph
 from bayespot.potentials.base import Potential
 from bayespot.potentials.lennard_jones import LennardJones
 from bayespot.potentials.morse import Morse
-from bayespot.potentials.stillinger_weber import SILICON_1985, StillingerWeber
+from bayespot.potentials.stillinger_weber import StillingerWeber
+from bayespot.potentials.tersoff import Tersoff
 
 BAR = 1.6021765e6
 """LAMMPS' factor from eV/Å^3 to bar (``nktv2p`` of metal units)."""
@@ -104,10 +106,10 @@ class Lammps:
 
 def ours(potential: Potential, *structures: Atoms) -> list[Labels3]:
     """All structures in one graph, so that one program serves them all."""
-    out = evaluate(
-        potential, build_graph(structures, potential.species, potential.reach),
-        cutoff=potential.reach,
-    )  # fmt: skip
+    graph = build_graph(
+        structures, potential.species, potential.reach, triplets=potential.needs_triplets
+    )
+    out = evaluate(potential, graph, cutoff=potential.reach)
     ends = np.cumsum([len(atoms) for atoms in structures])
     return [
         Labels3(energy, forces, stress)
@@ -145,11 +147,9 @@ def compare(lammps: Lammps, potential: Potential) -> dict[str, tuple[float, floa
 
 
 def commands(potential: Potential, folder: Path) -> list[str]:
-    """``pair_style`` and ``pair_coeff`` of a potential, without switch."""
-    if isinstance(potential, StillingerWeber):
-        file = folder / "form.sw"
-        file.write_text("\n".join(sw_lines(potential)) + "\n")
-        return ["pair_style sw", f"pair_coeff * * {file} {' '.join(potential.species)}"]
+    """``pair_style`` and ``pair_coeff`` of a potential; pair forms without switch."""
+    if isinstance(potential, (StillingerWeber, Tersoff)):
+        return write_style(potential, folder, "form").commands(folder)
     assert np.all(potential.switch_width == 0.0), "LAMMPS truncates"
     style, names = {
         LennardJones: ("lj/cut", ("epsilon", "sigma")), Morse: ("morse", ("D", "alpha", "r0")),
@@ -162,44 +162,6 @@ def commands(potential: Potential, folder: Path) -> list[str]:
             values = numbers(*(getattr(potential, name)[k] for name in names))
             lines.append(f"pair_coeff {a + 1} {b + 1} {values}")
     return lines
-
-
-def sw_lines(potential: StillingerWeber) -> list[str]:
-    """Entries of an ``.sw`` file: centre, two neighbours; the pair numbers are read from i j j."""
-    n, lines = len(potential.species), []
-    if n == 1 and reference_silicon(potential):
-        reduced = SILICON_1985
-        return [sw_line(("Si",) * 3, reduced)]  # the published numbers, not converted twice
-    for i in range(n):
-        for j in range(n):
-            for k in range(n):
-                pair = potential.pair_number(i, j)
-                entry = i * (n * (n + 1) // 2) + potential.pair_number(j, k)
-                # lambda is the strength for bonds of length r0; the file wants it without the two
-                # normalisations, and to_reduced takes both from the pair i j.
-                end = potential.gamma / (potential.r0 - potential.r_c)
-                ratio = np.exp(end[pair] - end[potential.pair_number(i, k)])
-                one = StillingerWeber(
-                    species=("X",), lam=potential.lam[entry] * ratio, cos0=potential.cos0[entry],
-                    **{name: getattr(potential, name)[pair]
-                       for name in ("D", "r0", "k", "q", "s", "r_c", "gamma")},
-                )
-                names = tuple(potential.species[m] for m in (i, j, k))
-                lines.append(sw_line(names, one.to_reduced()))
-    return lines
-
-
-def reference_silicon(potential: StillingerWeber) -> bool:
-    known = StillingerWeber.silicon_1985()
-    return potential.species == ("Si",) and all(
-        np.array_equal(getattr(potential, p.name), getattr(known, p.name))
-        for p in known.parameters()
-    )
-
-
-def sw_line(names: Sequence[str], reduced: dict[str, float]) -> str:
-    order = ("epsilon", "sigma", "a", "lam", "gamma", "cos0", "A", "B", "p", "q")
-    return f"{' '.join(names)} {numbers(*(reduced[key] for key in order))} 0.0"
 
 
 # --- potentials and structures of the comparison --------------------------------------------
@@ -217,6 +179,10 @@ def potentials() -> dict[str, Potential]:
     return {
         "StillingerWeber": StillingerWeber.silicon_1985(),
         "StillingerWeber SiGe": StillingerWeber(species=pair, **mixed),
+        "Tersoff 1988": Tersoff.silicon_1988(),
+        "Tersoff SiC": Tersoff.elements_1989(("Si", "C")),
+        "Tersoff smooth": Tersoff.silicon_1988_elastic().replace(switch="smooth"),
+        "Tersoff smooth SiGe": Tersoff.elements_1989(pair).replace(switch="smooth"),
         "LennardJones": LennardJones(
             species=("Si",), epsilon=0.8, sigma=2.1, cutoff=5.7, switch_width=0.0
         ),

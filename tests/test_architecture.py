@@ -28,7 +28,7 @@ LAYERS = (
     ("posterior",),
     ("inference",),
     ("prediction",),
-    ("scoring", "calculator", "testing"),
+    ("scoring", "calculator", "testing", "export"),
     ("active",),
     ("plots",),
     ("config",),

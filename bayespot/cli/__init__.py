@@ -152,7 +152,9 @@ def export(
     source: Annotated[
         Path, typer.Argument(help="File of a fit, or the folder of a run.", metavar="POSTERIOR.nc")
     ],
-    folder: Annotated[Path, typer.Argument(help="Folder to make; nothing is overwritten.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to make; nothing is overwritten.", metavar="FOLDER")
+    ],
     draws: Annotated[
         str, typer.Option(help="How many evenly spaced draws; or map; or all.")
     ] = "map",

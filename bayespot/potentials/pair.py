@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bayespot.errors import CutoffError
-from bayespot.graph import Chunk
-from bayespot.potentials.base import Potential, param
+from bayespot.potentials.base import param
 from bayespot.potentials.cutoffs import switch
+from bayespot.potentials.pair_sum import PairSum
 from bayespot.potentials.priors import LogNormal, Prior, largest
 
 
-class PairPotential(Potential):
+class PairPotential(PairSum):
     r"""Sum over pairs, :math:`E = \sum_{i<j} \phi(r_{ij})\, S(r_{ij})`.
 
     A subclass writes ``phi(self, r)`` for one distance; its parameters are the entries of that
@@ -64,18 +62,6 @@ class PairPotential(Potential):
         """Largest cutoff, or the upper bound of its prior where it is sampled, Å."""
         return largest(priors["cutoff"], "cutoff")
 
-    def energy_and_edge_gradient(self, chunk: Chunk) -> tuple[Any, Any]:
-        """See `Potential.energy_and_edge_gradient`."""
-        view = self.at("pair", chunk.pair_species)
-
-        def phi_switched(r: Any) -> Any:
-            return view.phi(r) * switch(r, view.cutoff, view.switch_width)
-
-        r = chunk.distance
-        value, slope = jax.jvp(phi_switched, (r,), (jnp.ones_like(r),))
-        # Each directed edge carries half of its pair.
-        half = 0.5 * jnp.stack([value, slope], axis=1)[chunk.pair]
-        energy = jax.ops.segment_sum(
-            half[:, 0], chunk.center, chunk.species.shape[0], indices_are_sorted=True
-        )
-        return energy, half[:, 1:] * chunk.direction
+    def pair_energy(self, r: Any) -> Any:
+        """The formula of the form with its switch."""
+        return self.phi(r) * switch(r, self.cutoff, self.switch_width)

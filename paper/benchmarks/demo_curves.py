@@ -4,8 +4,8 @@ Usage: python paper/benchmarks/demo_curves.py [--first 5] [--seeds 10] [--rules 
 
 For every seed one campaign by each rule, on the committed GPAW silicon archive: the same test set,
 the same first structures, Stillinger-Weber by NUTS after every batch. The mark is the force error
-on the test set of a fit to the whole pool of that seed. A run has reached the mark when its error is
-within `MARGIN` of it and stays there; the count of labels is the claim.
+on the test set of a fit to the whole pool of that seed. A run has reached the mark when its error
+is within `MARGIN` of it and stays there; the count of labels is the claim.
 
 The rule of the demo, information matching, was chosen by seeds 0 to 4 with all four rules (of which
 acquisition_rules.py on public sets would have taken max_std). The claims are about the seeds that

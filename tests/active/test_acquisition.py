@@ -7,11 +7,9 @@ from linear_learner import fisher_of, fit, information, make_pool, predict
 from bayespot.active.acquisition import (
     ACQUISITIONS,
     choose,
-    expected_information,
     force_std_scores,
-    greedy_information,
-    greedy_matching,
 )
+from bayespot.active.designs import expected_information, greedy_information, greedy_matching
 from bayespot.errors import ConfigError, NotConverged
 
 

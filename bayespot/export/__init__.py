@@ -1,0 +1,1 @@
+"""Potentials as files and input lines of LAMMPS, and back."""

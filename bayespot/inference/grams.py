@@ -1,0 +1,158 @@
+r"""Sums over the data of a linear potential: all that its posterior needs.
+
+For each group of structures and kind of label, :math:`Z^T K Z`, :math:`Z^T K r` and
+:math:`r^T K r` with the design matrix Z, the residuals r of what is held fixed and the weights
+:math:`\kappa`. They are added up block by block; the design matrix is never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from bayespot.errors import PriorError
+from bayespot.evaluate import Labels3, evaluate
+from bayespot.likelihood import FitProblem
+from bayespot.potentials.linear import Design, LinearPotential
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Sums over the data, by group of structures and kind of label; all that the posterior needs.
+
+    p free parameters, g groups (families unless asked otherwise), kinds energy, forces, stress.
+    """
+
+    groups: tuple[str, ...]
+    families: tuple[str, ...]  # [g] family of each group
+    gram: np.ndarray  # [g, 3, p, p]
+    cross: np.ndarray  # [g, 3, p]
+    squares: np.ndarray  # [g, 3]
+    counts: np.ndarray  # [g, 3] sum of the weights kappa
+    floor: np.ndarray  # [g, 3] variance of the DFT floor
+
+    def select(self, groups: Sequence[str]) -> Grams:
+        """The sums over some of the groups: for leaving others out."""
+        keep = [k for k, name in enumerate(self.groups) if name in set(groups)]
+        return Grams(
+            tuple(self.groups[k] for k in keep), tuple(self.families[k] for k in keep),
+            self.gram[keep], self.cross[keep],
+            self.squares[keep], self.counts[keep], self.floor[keep],
+        )
+
+
+def require_linear(problem: FitProblem) -> LinearPotential:
+    """The problem's potential, if its posterior is Gaussian at fixed noise.
+
+    Raises
+    ------
+    PriorError
+        If the potential is not linear, or a parameter that is not linear is sampled, or a prior is
+        not normal and unbounded.
+    """
+    potential, space = problem.initial, problem.space
+    if not isinstance(potential, LinearPotential):
+        raise PriorError(
+            f"{type(potential).__name__} is not linear in its parameters: use nuts or laplace; "
+            "linear_gaussian serves forms that derive from LinearPotential"
+        )
+    for name, prior in list(zip(space.names, space.priors, strict=True))[: space.layout.n_theta]:
+        if name.split("[")[0] not in ("c", "e0"):
+            raise PriorError(f"{name} is sampled but the energy is not linear in it: fix it")
+        if prior.kind != "normal" or prior.bounded:
+            raise PriorError(
+                f"the prior of {name} is {prior.describe()}: the closed form needs a normal prior "
+                "without bounds; use nuts for others"
+            )
+    return potential
+
+
+def _columns(problem: FitProblem) -> np.ndarray:
+    """Which rows of a `Design` belong to the free parameters, in their order."""
+    sizes, start, rows = problem.space.layout.sizes, 0, {}
+    for name, size in sizes:
+        rows[name] = np.arange(start, start + size)
+        start += size
+    position = np.full(start, -1)
+    position[rows["c"]] = np.arange(len(rows["c"]))
+    position[rows["e0"]] = len(rows["c"]) + np.arange(len(rows["e0"]))
+    return position[list(problem.space.layout.free)]
+
+
+def _held(problem: FitProblem) -> Labels3:
+    """Predictions with the free parameters at zero: the core, and what the user has fixed."""
+    space, values = problem.space, np.array(problem.space.constants.values)
+    values[list(space.layout.free)] = 0.0
+    start, leaves = 0, {}
+    for name, size in space.layout.sizes:
+        leaves[name] = values[start : start + size]
+        start += size
+    rest = problem.initial.replace(**leaves)
+    if not (rest.c.any() or rest.e0.any()):
+        rest = rest.held()
+    return evaluate(rest, problem.graph, cutoff=problem.cutoff)
+
+
+def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> Grams:
+    """Pass over the data once and add up the Gram matrices.
+
+    Parameters
+    ----------
+    problem : FitProblem
+        With a `LinearPotential`.
+    groups : sequence of str, optional
+        A name for every structure, in addition to its family: the folds of a cross-validation.
+        Structures of one family have one DFT floor, so groups are within families.
+    """
+    potential = require_linear(problem)
+    families = problem.dataset.families
+    names = list(zip(("",) * len(families) if groups is None else groups, families, strict=True))
+    order = tuple(dict.fromkeys(names))
+    group = np.array([order.index(name) for name in names])
+    columns, graph = _columns(problem), problem.graph
+    p, shape = len(columns), (len(order), 3)
+    gram, cross = np.zeros((*shape, p, p)), np.zeros((*shape, p))
+    squares, counts = np.zeros(shape), np.zeros(shape)
+    floor = np.stack([problem.floor_by_structure()[group == k].mean(axis=0)
+                      for k in range(len(order))])
+    labels, kappa = (
+        Labels3(graph.by_structure(t.energy), graph.by_atom(t.forces), graph.by_structure(t.stress))
+        for t in (problem.data.labels, problem.data.kappa)
+    )
+    held = _held(problem)
+    atoms = graph.by_structure(problem.data.atoms)
+    residual = Labels3(labels.energy - held.energy / atoms, labels.forces - held.forces,
+                       labels.stress - held.stress)
+    for design in potential.design(graph):
+        for rows, r, weight, which, k in _flat(design, residual, kappa, atoms, columns):
+            for g in np.unique(group[which]):
+                pick = (group[which] == g) & (weight > 0)
+                if pick.any():
+                    root = np.sqrt(weight[pick])
+                    z, y = np.asfortranarray(rows[:, pick] * root), r[pick] * root
+                    gram[g, k] += linalg.blas.dsyrk(1.0, z)
+                    cross[g, k] += z @ y
+                    squares[g, k] += y @ y
+                    counts[g, k] += weight[pick].sum()
+    for matrix in gram.reshape(-1, p, p):
+        matrix += np.triu(matrix, 1).T
+    groups, families = zip(*order, strict=True)
+    return Grams(groups, families, gram, cross, squares, counts, floor)
+
+
+def _flat(design: Design, residual: Labels3, kappa: Labels3, atoms: np.ndarray,
+          columns: np.ndarray) -> list[tuple]:
+    """(rows [p, n], residuals, weights, structure of each, kind) of a block."""
+    block = design.block
+    s, a = block.structures, block.atoms
+    p = len(columns)
+    return [
+        (design.energy[columns] / atoms[s], residual.energy[s], kappa.energy[s], s, 0),
+        (design.forces[columns].reshape(p, -1), residual.forces[a].ravel(),
+         kappa.forces[a].ravel(), np.repeat(s[block.structure], 3), 1),
+        (design.stress[columns].reshape(p, -1), residual.stress[s].ravel(),
+         kappa.stress[s].ravel(), np.repeat(s, 6), 2),
+    ]
