@@ -14,11 +14,15 @@ and taken off the labels where it is significant; stress errors are given for th
 corrected.
 """
 
-# ruff: noqa: E402  (the cache is configured before anything is compiled)
+# ruff: noqa: E402  (threads and the cache are configured before anything is compiled)
 import argparse
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
+
+# Blocks of the design matrix are made by threads; those of the BLAS would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import numpy as np
