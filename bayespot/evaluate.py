@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from bayespot.errors import CutoffError
 from bayespot.graph import Chunk, NeighborGraph
 from bayespot.potentials.base import Potential
+from bayespot.potentials.linear import LinearPotential
 from bayespot.runtime import require_x64
 from bayespot.units import VOIGT
 
@@ -117,9 +119,30 @@ def evaluate(potential: Potential, graph: NeighborGraph, *, cutoff: float) -> La
 
 
 def evaluate_draws(potentials: Potential, graph: NeighborGraph) -> Labels3:
-    """As `evaluate`, for a potential whose leaves have a leading axis of draws."""
+    """As `evaluate`, for a potential whose leaves have a leading axis of draws.
+
+    A linear potential goes through its design matrix, where one pass serves all draws.
+    """
     require_x64()
+    if isinstance(potentials, LinearPotential) and _differs_linearly(potentials):
+        rest = jax.tree.map(lambda leaf: np.asarray(leaf)[0], potentials).held()
+        held = _unpack(_evaluate(rest, graph.chunks), graph)
+        out = potentials.evaluate_by_design(graph)
+        return Labels3(*(a + b for a, b in zip(out, held, strict=True)))
     return _unpack(_evaluate_draws(potentials, graph.chunks), graph, axis=1)
+
+
+DRAWS_BY_DESIGN = 8
+"""Draws from which on one pass over the design matrix is cheaper than evaluating each of them."""
+
+
+def _differs_linearly(potentials: LinearPotential) -> bool:
+    """Whether there are many draws, and they differ in linear parameters alone."""
+    others = (getattr(potentials, item.name) for item in potentials.parameters()
+              if item.name not in ("c", "e0"))
+    return len(potentials.c) >= DRAWS_BY_DESIGN and all(
+        (np.asarray(leaf) == np.asarray(leaf)[:1]).all() for leaf in others
+    )
 
 
 def jacobian_columns(function: Callable[[Any], Any], u: Any) -> tuple[Any, Any]:

@@ -281,7 +281,7 @@ def _refined(
 # --- files ----------------------------------------------------------------------------------
 
 
-@register(SuttonChen, FinnisSinclair, ZhouJohnson, SplineEAM, TabulatedEAM)
+@register(SuttonChen, FinnisSinclair, ZhouJohnson, SplineEAM, TabulatedEAM, EmbeddedSum)
 def write_setfl(potential: EmbeddedSum, folder: Path, stem: str) -> LammpsStyle:
     """Write ``stem.eam.alloy``, or ``stem.eam.fs`` where densities belong to pairs.
 

@@ -134,6 +134,11 @@ def write_style(potential: Potential, folder: Path | str, stem: str) -> LammpsSt
     # The class of a sum is made when it is first added; all of them share one exporter.
     form = SumPotential if isinstance(potential, SumPotential) else type(potential)
     if form not in known:
+        # A user's own form is written as its shape is, where shapes can be tabulated. A form that
+        # inherits from another form is not: it may mean something else by the same parameters.
+        shapes = [base for base in form.__mro__ if base in known and base.__dict__.get("abstract")]
+        form = shapes[0] if shapes else form
+    if form not in known:
         names = ", ".join(sorted(other.__name__ for other in known))
         raise ConfigError(
             f"{type(potential).__name__} cannot be exported to LAMMPS: {names} can. For another "

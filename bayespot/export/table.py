@@ -59,11 +59,12 @@ def _curve(view: Any, r: Any) -> tuple[Any, Any, Any]:
 
 def pair_end(potential: Potential, pair: int) -> float:
     """Distance at which one species pair ends, Å."""
-    cutoffs = np.broadcast_to(potential.cutoff, (len(potential.coordinates("pair")),))
+    ends = getattr(potential, "cutoff", potential.reach)  # an own form may have another name for it
+    cutoffs = np.broadcast_to(ends, (len(potential.coordinates("pair")),))
     return float(cutoffs[pair])
 
 
-@register(SplinePair)
+@register(SplinePair, PairSum)
 def write_table(potential: Potential, folder: Path, stem: str) -> LammpsStyle:
     """Any sum over pairs as ``pair_style table spline``, one section for each pair of species.
 

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 import xarray as xr
 
-from bayespot.evaluate import evaluate_draws
+from bayespot.evaluate import Labels3, evaluate_draws
 from bayespot.likelihood import FitData, FitProblem, log_likelihood_by_structure
 from bayespot.parameters import Constants, Layout, ParameterSpace
 from bayespot.posterior import SCHEMA, Posterior
+from bayespot.potentials.linear import LinearPotential
 from bayespot.units import QUANTITIES
 
 R_HAT_LIMIT, ESS_LIMIT, BFMI_LIMIT = 1.01, 400, 0.3
@@ -104,9 +105,38 @@ def _log_likelihood(problem: FitProblem, u: np.ndarray) -> dict[str, tuple]:
     thinned = u[:, ::step]
     flat = thinned.reshape(-1, u.shape[-1])
     space = problem.space
-    values = _log_likelihood_of_draws(space.layout, space.constants, problem.data, flat)
-    values = problem.graph.by_structure(values, axis=1).reshape(*thinned.shape[:2], -1)
+    if isinstance(problem.initial, LinearPotential):
+        values = _log_likelihood_of_predictions(problem, flat)
+    else:
+        values = _log_likelihood_of_draws(space.layout, space.constants, problem.data, flat)
+        values = problem.graph.by_structure(values, axis=1)
+    values = values.reshape(*thinned.shape[:2], -1)
     return {"structure": (("chain", "draw", "structure"), values, {"thinned_by": step})}
+
+
+def _log_likelihood_of_predictions(problem: FitProblem, u: np.ndarray) -> np.ndarray:
+    """The same number from predictions, which linear potentials make for many draws at once."""
+    graph, data, atoms = problem.graph, problem.data, problem.graph.by_structure(problem.data.atoms)
+    labels, kappa = (
+        Labels3(graph.by_structure(t.energy), graph.by_atom(t.forces), graph.by_structure(t.stress))
+        for t in (data.labels, data.kappa)
+    )
+    first = np.concatenate([[0], np.cumsum([len(a) for a in problem.dataset.structures])[:-1]])
+    counts = np.stack([kappa.energy, np.add.reduceat(kappa.forces.sum(axis=1), first),
+                       kappa.stress.sum(axis=1)], axis=1)
+    values, batch = [], max(1, int(4e7 / graph.n_atoms))  # 1 GB of forces at a time
+    for start in range(0, len(u), batch):
+        part = u[start : start + batch]
+        out = evaluate_draws(problem.space.potential(part), graph)
+        forces = (kappa.forces * (labels.forces - out.forces) ** 2).sum(axis=2)
+        squares = np.stack([
+            kappa.energy * (labels.energy - out.energy / atoms) ** 2,
+            np.add.reduceat(forces, first, axis=1),
+            (kappa.stress * (labels.stress - out.stress) ** 2).sum(axis=2),
+        ], axis=2)
+        variance = problem.space.sigma(part)[:, None] ** 2 + problem.floor_by_structure()
+        values.append(-0.5 * (squares / variance + counts * np.log(2 * np.pi * variance)).sum(2))
+    return np.concatenate(values)
 
 
 def _observed(problem: FitProblem) -> dict[str, dict]:

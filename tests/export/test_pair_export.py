@@ -1,6 +1,7 @@
 """Pair forms and sums as LAMMPS styles: the exported files give our energies and forces."""
 
 import lammps_reference as reference
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -106,6 +107,18 @@ class TestInLammps:
 
     def test_splines(self, lammps, tmp_path):
         check(lammps, spline(), tmp_path, TABLE)
+
+    def test_a_form_of_the_user_is_written_as_its_shape_is(self, lammps, tmp_path):
+        """Also one that inherits from Morse: its formula is another, so Morse's style would lie."""
+
+        class Softer(Morse):
+            """Morse without its repulsion."""
+
+            def phi(self, r):
+                return -self.D * jnp.exp(-self.alpha * (r - self.r0))
+
+        style = check(lammps, Softer(species=("Si",), cutoff=5.5), tmp_path, TABLE)
+        assert style.pair_style == "table"
 
     def test_zbl(self, lammps, tmp_path):
         for k, form in enumerate((
