@@ -189,12 +189,17 @@ def transform(u: Any, kinds: tuple[tuple[bool, bool], ...], constants: Any) -> A
     are the numbers of `Prior.constants`, arguments of the compiled program, so that another prior
     centre needs no new compilation.
     """
-    values = []
-    for k, (is_log, bounded) in enumerate(kinds):
-        center, sd, p_low, width = (constants[k, c] for c in range(4))
-        z = ndtri(jnp.clip(p_low + width * ndtr(u[k]), *PROBABILITIES)) if bounded else u[k]
-        values.append(center * jnp.exp(sd * z) if is_log else center + sd * z)
-    return jnp.stack(values) if values else jnp.zeros((0,))
+    if not kinds:
+        return jnp.zeros((0,))
+    is_log, bounded = np.array(kinds, dtype=bool).T
+    center, sd, p_low, width = (jnp.asarray(constants)[:, c] for c in range(4))
+    z = jnp.asarray(u)
+    if bounded.any():
+        k = np.flatnonzero(bounded)
+        z = z.at[k].set(ndtri(jnp.clip(p_low[k] + width[k] * ndtr(z[k]), *PROBABILITIES)))
+    # The exponential of what is not in use must not overflow: its gradient would be 0 times inf.
+    grown = center * jnp.exp(jnp.where(is_log, sd * z, 0.0))
+    return jnp.where(is_log, grown, center + sd * z)
 
 
 def largest(priors: Sequence[Prior], name: str) -> float:
