@@ -1,7 +1,7 @@
 """Pair forms and sums as LAMMPS styles: the exported files give our energies and forces."""
 
-import lammps_reference as reference
 import jax.numpy as jnp
+import lammps_reference as reference
 import numpy as np
 import pytest
 
