@@ -4,9 +4,12 @@ Usage: python paper/benchmarks/ladder_ace.py [Si Li Cu Ni] [--out FILE]
        python paper/benchmarks/ladder_ace.py Si --validate [--set cutoff=5.5 degree_3=10 ...]
 
 Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3, read from ../shared/data. Noise scales and
-prior settings are those of largest evidence; basis and cutoff in `SETTINGS` are those of largest
-evidence on the training split among the ones tried, and ``nu_forces`` that of the smallest errors
-on a fifth of the training split (``--validate``). The test split is only predicted.
+prior settings are those of largest evidence. The cutoff of silicon has larger evidence and smaller
+errors in cross-validation than 5 Å; sizes of the bases, and the cutoffs of the others, were set by
+hand to what a minute of two cores allows. ``nu_forces`` is, of 6, 30, 150 and all, that of the
+smallest product of the three errors on a fifth of silicon's training split (``--validate --set
+nu_forces=30``); it was not chosen again for the others. Test errors of silicon had been seen before
+for some of these settings, so its figures are not those of a blind test; the others' are.
 
 The DFT stresses of Cu and Ni differ from the strain derivative of the DFT energies by a constant
 pressure. It is measured on the training split, as the mean of what a fit without stresses misses,
@@ -155,6 +158,9 @@ def report(element: str, validate: bool = False) -> list[dict]:
         if large is not None:
             rows.append(claim(f"ace_{element}_{quantity}_mae_large_ace", found[quantity][0],
                               f"<= {large}", n=n, unit=units[quantity], command=COMMAND))
+    rows.append({"name": f"ace_{element}_stress_mae", "value": found["stress"][0], "low": None,
+                 "high": None, "n": n, "target": None, "passed": None, "unit": units["stress"],
+                 "command": COMMAND})
     rows.append(claim(f"ace_{element}_fit_seconds", seconds, "< 60", n=1, unit="s",
                       command=COMMAND))
     return rows
