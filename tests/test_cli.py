@@ -198,7 +198,15 @@ def test_potentials_are_listed(command):
     assert code == 0
     for name in bayespot.registry():
         assert name in out
+    code, out, _ = command("potentials", "Morse+ZBL", "Tersoff")
+    assert code == 0
     assert "E_coh" in out
+    assert "zbl_cutoff" in out
+    assert "lambda3" in out
+    code, _, error = command("potentials", "Mors")
+    assert code == 2
+    assert error.endswith("Did you mean 'Morse'?")
+    assert "PairPotential" not in error
 
 
 def test_mistakes_are_one_message(command, folder):

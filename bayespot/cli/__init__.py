@@ -26,6 +26,7 @@ app = typer.Typer(
 
 ConfigFile = Annotated[Path, typer.Argument(help="TOML file of the run.", metavar="CONFIG.toml")]
 PosteriorFile = Annotated[Path, typer.Argument(help="File of a fit.", metavar="POSTERIOR.nc")]
+Forms = Annotated[list[str] | None, typer.Argument(help="Forms to describe.", metavar="FORM")]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder of the results; the run's name if none.")
 ]
@@ -256,16 +257,26 @@ def diagnose(posterior: PosteriorFile) -> None:
 
 
 @app.command()
-def potentials() -> None:
-    """List the functional forms with their parameters, units and priors."""
+def potentials(forms: Forms = None) -> None:
+    """List the functional forms; with names, their parameters, units and priors."""
     screen = _begin()
     from rich.table import Table
 
-    from bayespot.potentials.base import registry
+    from bayespot.potentials.base import form_named, registry
 
-    for name, form in registry().items():
+    if not forms:
+        table = Table("form", "sampled parameters", "what it is")
+        for name, form in registry().items():
+            sampled = [p.name for p in form.parameters() if p.sampled]
+            table.add_row(name, ", ".join(sampled), (form.__doc__ or "").strip().splitlines()[0])
+        screen.print(table)
+        screen.print(
+            "bayespot potentials FORM says more; sums like Morse+ZBL are forms too.", markup=False
+        )
+        return
+    for form in map(form_named, forms):
         first = (form.__doc__ or "").strip().splitlines()[0]
-        table = Table(title=f"{name}: {first}", title_justify="left", title_style="bold")
+        table = Table(title=f"{form.__name__}: {first}", title_justify="left", title_style="bold")
         for column in ("parameter", "unit", "per", "prior", "what it is"):
             table.add_column(column)
         for p in form.parameters():

@@ -264,7 +264,8 @@ def form_named(name: str) -> type[Potential]:
     while stack:
         form = stack.pop()
         stack.extend(form.__subclasses__())
-        known.setdefault(form.__name__, form)
+        if not form.__dict__.get("abstract", False):
+            known.setdefault(form.__name__, form)
     parts = [part.strip() for part in name.split("+")]
     for part in parts:
         if part not in known:
