@@ -2,9 +2,13 @@ r"""Maximum a posteriori by multi-start Levenberg-Marquardt.
 
 With the noise scales held, the problem is least squares in the potential's entries of ``u`` with
 the prior as unit residuals. The noise scales are updated between steps, each by its own
-one-dimensional maximum. Least squares with inferred noise has several optima (a bad energy fit
-raises its noise, which lowers its weight), so the search starts from engineering values of the
-noise and from many points of the prior, first on a subset of the data.
+one-dimensional maximum. Turn by turn is robust far away and slow near the mode, where a form that
+cannot be right couples parameters and noise: there a quasi-Newton search over all entries at once,
+in coordinates whitened by the Gauss-Newton precision, takes over.
+
+Least squares with inferred noise has several optima (a bad energy fit raises its noise, which
+lowers its weight), so the search starts from engineering values of the noise and from many points
+of the prior, first on a subset of the data.
 """
 
 from __future__ import annotations
@@ -13,14 +17,19 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import ndtri
 from scipy.stats import qmc
 
 from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
-from bayespot.likelihood import FitProblem, Misfit
+from bayespot.likelihood import FitProblem, Misfit, log_posterior
 from bayespot.posterior import Posterior
+
+_value_and_gradient = jax.jit(jax.value_and_grad(log_posterior, argnums=3), static_argnums=0)
+
+NEAR = 1.0
+"""Nats; a step that gains less is near the mode, and the search over all entries takes over."""
 
 SUBSET_ATOMS = 600
 """Atoms of the subset that the many starts are tried on."""
@@ -64,6 +73,7 @@ def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: fl
     u, value, damping = np.asarray(u, float), problem.log_posterior(u), 1e-2
     if not np.isfinite(value):
         return Mode(u, -np.inf, False, 0)
+    tried = False
     for step in range(steps):
         local = problem.gauss_newton(u)
         hessian = local.fisher.sum(axis=0) + np.eye(n_theta)
@@ -89,10 +99,39 @@ def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: fl
         if step >= hold_noise:
             u = noise_update(problem, u, problem.misfit_by_structure(u))
             value = problem.log_posterior(u)
+        if not tried and step > hold_noise and abs(value - before) < NEAR:
+            tried = True
+            mode = _finish(problem, u, value, step + 1)
+            if mode.converged:
+                return mode
         settled = abs(value - before) < tolerance and step > hold_noise
         if settled and (expected < tolerance * 100 or not accepted):
             return Mode(u, value, bool(expected < 1e-3), step + 1)
     return Mode(u, value, False, steps)
+
+
+def _finish(problem: FitProblem, u: np.ndarray, value: float, steps: int) -> Mode:
+    """Quasi-Newton over all entries, from near a mode; not converged where it did not get there."""
+    space = problem.space
+    try:
+        root = np.linalg.inv(np.linalg.cholesky(problem.precision(u))).T
+    except np.linalg.LinAlgError:
+        return Mode(u, value, False, steps)
+
+    def cost(z: np.ndarray) -> tuple[float, np.ndarray]:
+        height, slope = _value_and_gradient(space.layout, space.constants, problem.data,
+                                            u + root @ z)
+        if not (np.isfinite(height) and np.isfinite(slope).all()):
+            return np.inf, np.zeros_like(z)
+        return -float(height), -(root.T @ np.asarray(slope))
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = minimize(cost, np.zeros(space.size), jac=True, method="BFGS",
+                         options={"gtol": 1e-5, "maxiter": 200})
+    expected = 0.5 * float(found.jac @ found.jac)
+    if not (-found.fun >= value and expected < 1e-6):
+        return Mode(u, value, False, steps)
+    return Mode(u + root @ found.x, -float(found.fun), True, steps + int(found.nit))
 
 
 def starting_points(problem: FitProblem, key: jax.Array, starts: int) -> np.ndarray:

@@ -264,15 +264,15 @@ def form_named(name: str) -> type[Potential]:
     while stack:
         form = stack.pop()
         stack.extend(form.__subclasses__())
-        if not form.__dict__.get("abstract", False):
-            known.setdefault(form.__name__, form)
+        known.setdefault(form.__name__, form)
     parts = [part.strip() for part in name.split("+")]
     for part in parts:
         if part not in known:
-            close = difflib.get_close_matches(part, known, n=1)
+            names = [n for n, form in known.items() if not form.__dict__.get("abstract", False)]
+            close = difflib.get_close_matches(part, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise PriorError(
-                f"the form {part!r} is not among {', '.join(sorted(known))}: import the module "
+                f"the form {part!r} is not among {', '.join(sorted(names))}: import the module "
                 f"that defines it first.{hint}"
             )
     if len(parts) == 1:
