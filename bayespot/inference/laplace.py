@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayespot.inference.assemble import build_posterior
-from bayespot.inference.map import find_modes
-from bayespot.likelihood import FitProblem, log_posterior
+from bayespot.inference.map import find_modes, value_and_gradient
+from bayespot.likelihood import FitProblem
 from bayespot.posterior import Posterior
 
 STEP = 1e-2
@@ -17,9 +17,6 @@ STEP = 1e-2
 CURVATURES = (0.05, 50.0)
 """Bounds of the Hessian's eigenvalues relative to Gauss-Newton's: a direction in which the
 posterior is flat or concave at its mode keeps a finite width."""
-
-
-_gradient = jax.jit(jax.grad(log_posterior, argnums=3), static_argnums=0)
 
 
 def whitening(problem: FitProblem, u: np.ndarray) -> np.ndarray:
@@ -35,8 +32,9 @@ def whitening(problem: FitProblem, u: np.ndarray) -> np.ndarray:
     space = problem.space
 
     def slope(z: np.ndarray) -> np.ndarray:
-        at = _gradient(space.layout, space.constants, problem.data, jnp.asarray(u + scale @ z))
-        return -scale.T @ np.asarray(at)
+        at = jnp.asarray(u + scale @ z)
+        _, gradient = value_and_gradient(space.layout, space.constants, problem.data, at)
+        return -scale.T @ np.asarray(gradient)
 
     steps = STEP * np.eye(len(u))
     hessian = np.stack([(slope(z) - slope(-z)) / (2 * STEP) for z in steps])

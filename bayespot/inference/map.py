@@ -26,7 +26,7 @@ from bayespot.inference.assemble import build_posterior
 from bayespot.likelihood import FitProblem, Misfit, log_posterior
 from bayespot.posterior import Posterior
 
-_value_and_gradient = jax.jit(jax.value_and_grad(log_posterior, argnums=3), static_argnums=0)
+value_and_gradient = jax.jit(jax.value_and_grad(log_posterior, argnums=3), static_argnums=0)
 
 NEAR = 1.0
 """Nats; a step that gains less is near the mode, and the search over all entries takes over."""
@@ -66,8 +66,9 @@ def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: fl
           hold_noise: int = 3) -> Mode:
     """Levenberg-Marquardt from ``u``; the noise is held for the first ``hold_noise`` steps.
 
-    Converged when the gain expected from a Gauss-Newton step is below ``tolerance`` nats and the
-    noise has settled too.
+    Once a step gains less than `NEAR`, the search over all entries is tried (`_finish`); where it
+    does not arrive the steps go on. They have converged when the gain expected from a Gauss-Newton
+    step is below ``tolerance`` nats and the noise has settled too.
     """
     n_theta = problem.space.layout.n_theta
     u, value, damping = np.asarray(u, float), problem.log_posterior(u), 1e-2
@@ -119,8 +120,8 @@ def _finish(problem: FitProblem, u: np.ndarray, value: float, steps: int) -> Mod
         return Mode(u, value, False, steps)
 
     def cost(z: np.ndarray) -> tuple[float, np.ndarray]:
-        height, slope = _value_and_gradient(space.layout, space.constants, problem.data,
-                                            u + root @ z)
+        height, slope = value_and_gradient(space.layout, space.constants, problem.data,
+                                           u + root @ z)
         if not (np.isfinite(height) and np.isfinite(slope).all()):
             return np.inf, np.zeros_like(z)
         return -float(height), -(root.T @ np.asarray(slope))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-
-import numpy as np
 
 from bayespot.errors import CutoffError
 from bayespot.potentials.base import param
 from bayespot.potentials.cutoffs import switch
 from bayespot.potentials.pair_sum import PairSum
-from bayespot.potentials.priors import LogNormal, Prior, largest
+from bayespot.potentials.priors import LogNormal
 
 
 class PairPotential(PairSum):
@@ -50,17 +47,6 @@ class PairPotential(PairSum):
     def phi(self, r: Any) -> Any:
         """Energy of a pair at distance ``r`` (Å), eV, without the switch."""
         raise TypeError(f"{type(self).__name__} must define phi(self, r)")
-
-    @property
-    def reach(self) -> float:
-        """The largest cutoff, Å."""
-        return float(np.max(self.cutoff))
-
-    @classmethod
-    def reach_of_priors(cls, hypers: Mapping[str, Any], priors: Mapping[str, Sequence[Prior]]
-                        ) -> float:
-        """Largest cutoff, or the upper bound of its prior where it is sampled, Å."""
-        return largest(priors["cutoff"], "cutoff")
 
     def pair_energy(self, r: Any) -> Any:
         """The formula of the form with its switch."""

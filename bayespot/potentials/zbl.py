@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from ase.data import atomic_numbers
 from bayespot.errors import CutoffError, SpeciesError
 from bayespot.potentials.base import Parameter, param
 from bayespot.potentials.pair_sum import PairSum
-from bayespot.potentials.priors import LogNormal, Prior, largest
+from bayespot.potentials.priors import LogNormal, Prior
 
 COULOMB = 14.399645
 """e^2 / 4 pi epsilon_0, eV Å, to the digits of LAMMPS' metal units, so that files agree exactly."""
@@ -106,17 +105,6 @@ class ZBL(PairSum):
             )
         a, b = np.triu_indices(n)
         return z[a] * z[b], LENGTH / (z[a] ** POWER + z[b] ** POWER)
-
-    @property
-    def reach(self) -> float:
-        """The largest cutoff, Å."""
-        return float(np.max(self.cutoff))
-
-    @classmethod
-    def reach_of_priors(cls, hypers: Mapping[str, Any], priors: Mapping[str, Sequence[Prior]]
-                        ) -> float:
-        """Largest cutoff, or the upper bound of its prior where it is sampled, Å."""
-        return largest(priors["cutoff"], "cutoff")
 
     def _bare(self, r: Any) -> tuple[Any, Any, Any]:
         """E, E' and E'' without the end."""

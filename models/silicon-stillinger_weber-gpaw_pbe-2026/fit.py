@@ -38,9 +38,13 @@ moves make several modes."""
 
 
 def problem_of(data: bayespot.Dataset, floor: bayespot.NoiseFloor) -> bayespot.FitProblem:
-    """Stillinger-Weber with the published cutoff; everything else is inferred."""
+    """Stillinger-Weber with the published cutoff; everything else is inferred.
+
+    The prior of q is the one of this posterior; the form's own has since become half of it.
+    """
     form = bayespot.StillingerWeber(species=("Si",))
-    return bayespot.FitProblem(form, data, fixed={"r_c": CUTOFF}, floor=floor)
+    priors = {"q": bayespot.Normal(0.0, 0.5)}
+    return bayespot.FitProblem(form, data, priors=priors, fixed={"r_c": CUTOFF}, floor=floor)
 
 
 def diamond(scale: float = 1.0, cubic: bool = False) -> Atoms:

@@ -1,4 +1,4 @@
-"""Which rule of choice suits a form that cannot be right: public data sets, never our own archive.
+"""Rules of choice for forms that cannot be right, on public data sets.
 
 Usage: python paper/benchmarks/acquisition_rules.py [--sets Si Ta Li] [--seeds 5]
 
@@ -6,8 +6,9 @@ For every seed a fifth of the set is held out, and every rule starts from the sa
 and takes batches, with a fit (Laplace) after each. The mark is the force error of a fit to all
 candidates. Sets: mlearn silicon (Stillinger-Weber), FitSNAP tantalum (Morse; its volume scans go to
 3000 GPa, far beyond what Morse can describe) and mlearn lithium (Morse), all from ../shared/data.
-The rule of the demo was chosen from this table, before it met the archive of
-paper/benchmarks/demo_curves.py. Results go to paper/results/acquisition_rules.json.
+Which rule is ahead depends on the set. The rule of the demo was not chosen by this table, which
+favours the largest spread, but on the first seeds of demo_curves.py, see there. Results go to
+paper/results/acquisition_rules.json.
 """
 
 import argparse

@@ -10,7 +10,8 @@ from ase.build import bulk
 import bayespot
 from bayespot import evaluate, likelihood
 from bayespot.data.dataset import Dataset, Labels
-from bayespot.inference import assemble, laplace
+from bayespot.inference import assemble
+from bayespot.inference.map import value_and_gradient
 
 PROGRAMS = (
     evaluate._evaluate_draws,
@@ -18,7 +19,7 @@ PROGRAMS = (
     likelihood.gauss_newton,
     likelihood.misfit_by_structure,
     assemble._log_likelihood_of_draws,
-    laplace._gradient,
+    value_and_gradient,
 )
 
 

@@ -11,6 +11,7 @@ from bayespot.data.dataset import Dataset, Labels
 from bayespot.errors import PriorError
 from bayespot.evaluate import evaluate
 from bayespot.graph import build_graph
+from bayespot.inference.assemble import _log_likelihood_of_predictions
 from bayespot.inference.grams import collect_grams
 from bayespot.inference.linear_gaussian import Evidence, linear_gaussian
 from bayespot.inference.nuts import nuts
@@ -217,10 +218,17 @@ def test_posterior_object(problem, tmp_path, by_family):
     np.testing.assert_array_equal(again.u, posterior.u)
     np.testing.assert_allclose(again.draws, posterior.draws)
     assert "log evidence" not in posterior.summary()
-    # What the log likelihood says of the mean draw is what the problem says.
     stored = posterior.tree["log_likelihood"]["structure"].values[0, 0]
     assert stored.shape == (len(problem.dataset),)
     assert np.isfinite(stored).all()
+
+
+def test_the_likelihood_of_predictions_is_the_likelihood():
+    """Linear forms take a road of their own for many draws; it must lead to the same number."""
+    problem = make_problem()
+    u = 0.3 * np.random.default_rng(3).standard_normal((10, problem.space.size))
+    expected = np.stack([problem.log_likelihood_by_structure(one) for one in u])
+    np.testing.assert_allclose(_log_likelihood_of_predictions(problem, u), expected, rtol=1e-9)
 
 
 def test_priors_of_the_user_stay():
