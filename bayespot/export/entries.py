@@ -12,15 +12,24 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?$")
 
 
 def read_entries(
-    path: Path | str, counts: Sequence[int]
-) -> dict[tuple[str, str, str], list[float]]:
+    path: Path | str,
+    counts: Sequence[int],
+    species: Sequence[str],
+    names: Sequence[str] | None = None,
+) -> dict[tuple[str, ...], list[float]]:
     """Numbers of each entry; an entry is three names and its numbers, over one line or several.
+
+    Entries of other species are left out.
 
     Parameters
     ----------
     path : path
     counts : sequence of int
         How many numbers an entry may have.
+    species : sequence of str
+        Chemical symbols, which the keys are made of.
+    names : sequence of str, optional
+        What the file calls them; the symbols themselves if not given.
 
     Raises
     ------
@@ -48,4 +57,8 @@ def read_entries(
             raise ConfigError(f"{path} has the entry {' '.join(key)} twice: take one out")
         found[key] = [float(re.sub("[dD]", "e", word)) for word in words[start + 3 : end]]
         start = end
-    return found
+    by_name = dict(zip(names or species, species, strict=True))
+    return {
+        tuple(by_name[name] for name in key): row
+        for key, row in found.items() if all(name in by_name for name in key)
+    }

@@ -100,11 +100,9 @@ def read_sw(
     ConfigError
         If the file cannot be read, lacks an entry, or says two things about one pair or angle.
     """
-    by_name = dict(zip(names or species, species, strict=True))
     table = {
-        tuple(by_name[name] for name in key): dict(zip(NAMES, row[:-1], strict=True))
-        for key, row in read_entries(path, (len(NAMES) + 1,)).items()
-        if all(name in by_name for name in key)
+        key: dict(zip(NAMES, row[:-1], strict=True))
+        for key, row in read_entries(path, (len(NAMES) + 1,), species, names).items()
     }
     missing = [" ".join(key) for key in product(species, repeat=3) if key not in table]
     if missing:

@@ -82,11 +82,7 @@ def read_tersoff(
     ConfigError
         If the file cannot be read, lacks an entry, or holds no such potential.
     """
-    by_name = dict(zip(names or species, species, strict=True))
-    found = {}
-    for key, row in read_entries(path, (len(LAMMPS_NAMES), len(MOD_NAMES))).items():
-        if all(name in by_name for name in key):
-            found[tuple(by_name[name] for name in key)] = row
+    found = read_entries(path, (len(LAMMPS_NAMES), len(MOD_NAMES)), species, names)
     smooth = any(len(row) == len(MOD_NAMES) for row in found.values())
     entries = {
         key: dict(zip(MOD_NAMES if smooth else LAMMPS_NAMES, row, strict=True))
