@@ -2,16 +2,22 @@
 
 Usage: python paper/benchmarks/ladder_fits.py SET FORM [--every 1] [--warmup 300] [--draws 400]
 
+FORM is a name of `bayespot potentials`, or a sum as "Morse+ZBL".
+
 SET is an element of mlearn (Si, Li, Cu, Ni; Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3)
 in ../shared/data. Hyperparameters follow from the training split: lengths from its bond length,
 noise inferred. The stresses of copper and nickel disagree with their own energies by a constant
-(README of the set) and are left out. Fits go to paper/results/ladder_fits.json, one row each; the
-claims (R-hat, ESS, divergences) to paper/results/ladder.json.
+(README of the set) and are left out. Twenty draws are written for LAMMPS and run there on one test
+structure of every family, where the form has an exporter and LAMMPS is installed. Fits go to
+paper/results/ladder_fits.json, one row each; the claims (R-hat, ESS, divergences, differences from
+LAMMPS) to paper/results/ladder.json.
 """
 
 # ruff: noqa: E402  (the clock starts before the imports, which a user waits for too)
 import argparse
 import json
+import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +30,9 @@ from claims import add_claims, claim
 
 import bayespot
 from bayespot.data.dataset import Dataset
+from bayespot.errors import ConfigError
+from bayespot.export.styles import write_style
+from bayespot.posterior import Posterior
 from bayespot.potentials.base import Potential, form_named
 from bayespot.prediction import Prediction
 from bayespot.scoring import mae, rmse
@@ -32,7 +41,9 @@ from bayespot.units import GPA
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "mlearn"
 RESULTS = ROOT / "paper" / "results"
+sys.path.insert(0, str(ROOT / "tests"))  # LAMMPS as the independent program is beside the tests
 NO_STRESS = ("Cu", "Ni")
+LATTICE = {"Si": "diamond", "Li": "bcc", "Cu": "fcc", "Ni": "fcc"}
 
 
 def dataset_of(name: str, split: str) -> Dataset:
@@ -50,8 +61,8 @@ def potential_of(form: str, name: str, bond: float) -> Potential:
     made = form_named(form)
     lengths = {"bond": bond, "length": bond, "r0": bond}
     settings = {k: v for k, v in lengths.items() if k in made.hypers()}
-    if form == "BornMayer":
-        settings["r0"] = bond
+    if "lattice" in made.hypers():
+        settings["lattice"] = LATTICE[name]
     return made(species=(name,), **settings)
 
 
@@ -91,6 +102,7 @@ def main() -> None:
             for k, name in enumerate(posterior.parameter_names)
         },
         "test": errors(prediction, test),
+        "lammps": against_lammps(posterior, test),
     }
     write(row, f"python paper/benchmarks/ladder_fits.py {options.set} {options.form} "
                f"--every {options.every} --warmup {options.warmup} --draws {options.draws}")
@@ -112,6 +124,34 @@ def errors(prediction: Prediction, test: Dataset) -> dict:
     return {q: {"rmse": rmse(*pair), "mae": mae(*pair)} for q, pair in pairs.items()}
 
 
+def against_lammps(posterior: Posterior, test: Dataset, count: int = 20) -> dict | None:
+    """Largest differences of exported draws on one structure of each family: eV/atom, eV/Å."""
+    import lammps_reference as reference
+
+    if reference.missing():
+        return None
+    firsts = [test.families.index(family) for family in sorted(set(test.families))]
+    cases = [test.structures[k] for k in firsts]
+    many = posterior.potentials(count)
+    worst, program = np.zeros(3), reference.Lammps()
+    with tempfile.TemporaryDirectory() as folder:
+        for k in range(count):
+            draw = jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]), many)
+            try:
+                style = write_style(draw, folder, f"draw_{k}")
+            except ConfigError as error:
+                print(f"draw {k}: {error}")
+                return None
+            for mine, atoms in zip(reference.ours(draw, *cases), cases, strict=True):
+                other = program.run(atoms, draw.species, style.commands(folder))
+                # LAMMPS has no energy of isolated atoms.
+                other = other._replace(energy=other.energy + draw.e0[0] * len(atoms))
+                worst = np.maximum(worst, reference.differences(mine, other))
+    program.close()
+    return {"draws": count, "structures": len(cases), "style": style.pair_style,
+            "energy": worst[0], "forces": worst[1], "stress": worst[2]}
+
+
 def write(row: dict, command: str) -> None:
     """The fit in the table of fits, and its claims."""
     path = RESULTS / "ladder_fits.json"
@@ -120,8 +160,14 @@ def write(row: dict, command: str) -> None:
     rows = sorted([r for r in rows if (r["set"], r["form"]) != key] + [row],
                   key=lambda r: (r["set"], r["form"]))
     path.write_text(json.dumps({"fits": rows}, indent=1) + "\n")
-    name, n = f"{row['set']}_{row['form']}".lower(), row["n_structures"]
+    name, n = f"{row['set']}_{row['form']}".lower().replace("+", "_"), row["n_structures"]
+    parity = row["lammps"] or {}
     add_claims(RESULTS / "ladder.json", "ladder", [
+        claim(f"{name}_lammps_{quantity}", parity[quantity], target, n=parity["draws"], unit=unit,
+              command=command)
+        for quantity, target, unit in (("energy", "<= 1e-6", "eV/atom"),
+                                       ("forces", "<= 1e-5", "eV/Å")) if parity
+    ] + [
         claim(f"{name}_max_rhat", row["max_rhat"], "<= 1.01", n=n, unit="1", command=command),
         claim(f"{name}_min_ess", row["min_ess"], ">= 400", n=n, unit="1", command=command),
         claim(f"{name}_divergences", row["divergences"], "<= 0", n=n, unit="1", command=command),
