@@ -118,13 +118,21 @@ def evaluate(potential: Potential, graph: NeighborGraph, *, cutoff: float) -> La
     return _unpack(_evaluate(potential, graph.chunks), graph)
 
 
-def evaluate_draws(potentials: Potential, graph: NeighborGraph) -> Labels3:
+DRAWS_BY_DESIGN = 8
+"""Draws from which on one pass over the design matrix is cheaper than evaluating each of them."""
+
+
+def evaluate_draws(potentials: Potential, graph: NeighborGraph, *, few: int = DRAWS_BY_DESIGN
+                   ) -> Labels3:
     """As `evaluate`, for a potential whose leaves have a leading axis of draws.
 
-    A linear potential goes through its design matrix, where one pass serves all draws.
+    ``few`` or more draws of a linear potential go through its design matrix, where one pass serves
+    all of them.
     """
     require_x64()
-    if isinstance(potentials, LinearPotential) and _differs_linearly(potentials):
+    if isinstance(potentials, LinearPotential) and len(potentials.c) >= few and _differs_linearly(
+        potentials
+    ):
         rest = jax.tree.map(lambda leaf: np.asarray(leaf)[0], potentials).held()
         held = _unpack(_evaluate(rest, graph.chunks), graph)
         out = potentials.evaluate_by_design(graph)
@@ -132,15 +140,11 @@ def evaluate_draws(potentials: Potential, graph: NeighborGraph) -> Labels3:
     return _unpack(_evaluate_draws(potentials, graph.chunks), graph, axis=1)
 
 
-DRAWS_BY_DESIGN = 8
-"""Draws from which on one pass over the design matrix is cheaper than evaluating each of them."""
-
-
 def _differs_linearly(potentials: LinearPotential) -> bool:
-    """Whether there are many draws, and they differ in linear parameters alone."""
+    """Whether the draws differ in linear parameters alone."""
     others = (getattr(potentials, item.name) for item in potentials.parameters()
               if item.name not in ("c", "e0"))
-    return len(potentials.c) >= DRAWS_BY_DESIGN and all(
+    return all(
         (np.asarray(leaf) == np.asarray(leaf)[:1]).all() for leaf in others
     )
 

@@ -354,7 +354,8 @@ class FitProblem:
         """
         space, graph = self.space, self.graph
         u = 0.5 * np.random.default_rng(0).standard_normal((3, space.size))
-        out = evaluate_draws(space.potential(u), graph)
+        # The design matrix of a linear form is wanted next, and is kept.
+        out = evaluate_draws(space.potential(u), graph, few=1)
         forces = np.zeros((graph.chunks.species.size, 3), bool)
         stress = np.zeros((graph.chunks.volume.size, 6), bool)
         forces[graph.atom_slot] = np.abs(out.forces).max(axis=0) > 1e-8

@@ -12,11 +12,6 @@ from bayespot.potentials.base import param
 from bayespot.potentials.pair import PairPotential
 from bayespot.potentials.priors import LogNormal
 
-COPPER_1960 = {"B": 0.0510, "rho": 2.551 / 13.0, "r0": 2.551}
-"""Copper for radiation damage, potential II of Gibson, Goland, Milgram and Vineyard, Phys. Rev.
-120, 1229 (1960): 0.0510 eV exp[-13.00 (r - r_e)/r_e] with r_e = 2.551 Å. Repulsive only: the
-paper holds the crystal together by forces on its surface."""
-
 
 class BornMayer(PairPotential):
     r"""Born-Mayer repulsion, Z. Phys. 75, 1 (1932).
@@ -70,8 +65,3 @@ class BornMayer(PairPotential):
         """Potential from A exp(-r/rho): ``A`` in eV, ``rho`` and the reference ``r0`` in Å."""
         B = np.asarray(A, dtype=float) * np.exp(-np.asarray(r0) / np.asarray(rho))
         return cls(species=tuple(species), B=B, rho=rho, r0=r0, **values)
-
-    @classmethod
-    def copper_1960(cls, **values: Any) -> Self:
-        """Copper of `COPPER_1960`."""
-        return cls(species=("Cu",), **COPPER_1960, **values)

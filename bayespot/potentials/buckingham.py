@@ -18,7 +18,7 @@ ERG = 6.241509074460763e11
 """eV in an erg."""
 
 ARGON_1938 = {"A": 1.69e-8 * ERG, "rho": 0.273, "C": 102e-12 * ERG}
-"""Argon, R. A. Buckingham, Proc. R. Soc. A 168, 264 (1938): 1.69e-8 erg exp(-r/0.273 Å) and
+"""Argon, R. A. Buckingham, Proc. R. Soc. A 168, 264 (1938), Eq. 27: 1.69e-8 erg exp(-r/0.273 Å) and
 102e-12 erg Å^6. Oxide sets are not here: their short-range part has no meaning without the charges
 that go with it."""
 

@@ -27,7 +27,9 @@ FINNIS_SINCLAIR_1984 = {
           "c0": 47.1346499, "c1": -33.7665655, "c2": 6.2541999},
 }  # fmt: skip
 """Bcc metals, Finnis and Sinclair, Phil. Mag. A 50, 45 (1984): d and c in Å, A in eV/Å, c0 in
-eV/Å^2, c1 in eV/Å^3, c2 in eV/Å^4."""
+eV/Å^2, c1 in eV/Å^3, c2 in eV/Å^4. They give the paper's lattice constants and cohesive energies.
+Iron is left out: codes use several sets of it, of the paper, of the erratum, Phil. Mag. A 53, 161
+(1986), and later ones."""
 
 BOND_LENGTHS = {"V": 2.6326, "Nb": 2.8586, "Ta": 2.8629, "Cr": 2.4981, "Mo": 2.7256, "W": 2.7411}
 """Å, half of the cube's diagonal for the paper's lattice constants."""

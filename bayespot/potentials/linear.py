@@ -10,11 +10,12 @@ closed form (`bayespot.inference.linear_gaussian`).
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +23,9 @@ import numpy as np
 from bayespot.graph import NeighborGraph
 from bayespot.potentials.base import Potential, param
 from bayespot.potentials.priors import Normal
+
+KEPT_BYTES = 2**31
+"""Largest design matrix that is kept, so that the passes of one fit share it."""
 
 BLOCK_ATOMS = 64
 """Small structures are taken together up to this number of atoms: less overhead for each."""
@@ -55,6 +59,17 @@ class Design:
     energy: np.ndarray  # [p, S] of the whole cell
     forces: np.ndarray  # [p, N, 3]
     stress: np.ndarray  # [p, S, 6] 1/Å^3 times eV; zero where there is no volume
+
+
+class _Kept(NamedTuple):
+    """The design matrix that was made last; it is let go with its graph."""
+
+    graph: weakref.ref
+    key: tuple
+    rows: tuple[Design, ...]
+
+
+_LAST: list[_Kept] = []
 
 
 class LinearPotential(Potential):
@@ -111,11 +126,37 @@ class LinearPotential(Potential):
         return energy, forces, stress
 
     def design(self, graph: NeighborGraph) -> Iterator[Design]:
-        """The design matrix block by block, in bounded memory; NumPy, not compiled.
+        """The design matrix block by block; NumPy, not compiled.
 
-        Some blocks are made ahead by threads: NumPy leaves the interpreter free meanwhile.
+        Some blocks are made ahead by threads: NumPy leaves the interpreter free meanwhile. The last
+        matrix of less than `KEPT_BYTES` stays in memory for the next pass; a larger one is made
+        again, in bounded memory. Blocks are not to be written to.
         """
+        key = self._design_key()
+        for last in _LAST:
+            if last.graph() is graph and last.key == key:
+                yield from last.rows
+                return
+        size = 8 * (len(self.c) + len(self.e0)) * (3 * graph.n_atoms + 7 * graph.n_structures)
+        if size > KEPT_BYTES:
+            yield from self._make_design(graph)
+            return
+        _LAST.clear()
+        rows = tuple(self._make_design(graph))
+        _LAST[:] = [_Kept(weakref.ref(graph, lambda _: _LAST.clear()), key, rows)]
+        yield from rows
 
+    def _design_key(self) -> tuple:
+        """All that the design matrix depends on besides the graph."""
+        scales = self.prior_slopes()[0]
+        settings = tuple(getattr(self, name) for name in self.hypers() if name not in scales)
+        others = tuple(
+            np.asarray(getattr(self, item.name)).tobytes()
+            for item in self.parameters() if item.name not in ("c", "e0")
+        )
+        return type(self), self.species, settings, others
+
+    def _make_design(self, graph: NeighborGraph) -> Iterator[Design]:
         def rows(block: Block) -> Design:
             energy, forces, stress = self.design_block(block)
             n, s, k = len(block.atoms), len(block.structures), len(self.species)

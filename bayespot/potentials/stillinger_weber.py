@@ -26,7 +26,8 @@ SILICON_1985 = {
     "p": 4.0,
     "q": 0.0,
 }
-"""Silicon, Stillinger and Weber, Phys. Rev. B 31, 5262 (1985), with epsilon = 50 kcal/mol."""
+"""Silicon, Stillinger and Weber, Phys. Rev. B 31, 5262 (1985), with epsilon as in LAMMPS
+(50 kcal/mol, which is 2.1682 eV)."""
 
 
 class StillingerWeber(SeparableThreeBody):

@@ -24,7 +24,10 @@ SUTTON_CHEN_1990 = {
     "Pb": {"epsilon": 5.5765e-3, "a": 4.95, "c": 45.778, "n": 10, "m": 7},
     "Al": {"epsilon": 3.3147e-2, "a": 4.05, "c": 16.399, "n": 7, "m": 6},
 }
-"""Ten fcc metals, Sutton and Chen, Phil. Mag. Lett. 61, 139 (1990): epsilon in eV, a in Å."""
+"""Ten fcc metals, Sutton and Chen, Phil. Mag. Lett. 61, 139 (1990): epsilon in eV, a in Å. With
+sums over the whole lattice each c holds the crystal at its a, and each epsilon gives a cohesive
+energy of two decimals. Sets with another c for the same exponents (39.755 for 9-6 and so on) are
+the same condition for sums that end at 2 a, not those of the paper."""
 
 SMALL = 0.05
 """A twentieth of one bond at its natural length: the square root ends smoothly below."""
@@ -130,7 +133,8 @@ class SuttonChen(EmbeddedAtom):
             Lattice constant, Å.
         c, n, m : float
         cutoff : float, optional
-            Å; default 2 a. The published sums go to infinity.
+            Å; default 2 a. The published sums go to infinity, and c holds the crystal at a only
+            with all of them.
         switch_width : float
             Å.
         e0 : float

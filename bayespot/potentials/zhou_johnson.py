@@ -45,7 +45,9 @@ ZHOU_2004 = {
 }  # fmt: skip
 """Zhou, Johnson and Wadley, Phys. Rev. B 69, 144113 (2004), in the order of `COLUMNS`: r_e in Å;
 f_e, rho_e and rho_s in one arbitrary unit; A, B, F0, F2, F3 in eV; the rest pure numbers. A of Al
-is the authors' corrected one (the journal prints 0.134873)."""
+is that of the authors' own file (the journal prints 0.134873). rho_s of Ni is the journal's; the
+file, which LAMMPS and NIST distribute, has 27.562031, the same F up to 1.15 rho_e and another above
+(by 1.3 meV at 1.4 rho_e)."""
 
 ZHOU_2001 = {
     "Cu": (2.556162, 1.554485, 22.150141, 22.150141, 7.669911, 4.090619, 0.327584, 0.468735,
@@ -87,8 +89,9 @@ class ZhouJohnson(EmbeddedAtom):
        L = \ln(1.15/x_s), \quad Q = 1.15\,F'/F, \quad
        F_e = F\, \frac{(1.15/x_s)^{-\eta}}{1 - \eta L} \quad \text{of it at } 1.15
 
-    which gives the published ones to their printed digits: F to 1e-6 eV below x = 1.2, and to 1e-4
-    at twice the density, where the rounding of their six digits has grown. The parameters are
+    which gives the published ones: F to 1e-6 eV up to x = 1.15, and to 3e-5 eV at 1.35 and 3e-4 eV
+    at twice the density, because some published slopes differ at 1.15, by up to 5e-4 of their
+    value. The parameters are
     :math:`D = B - A` (the depth at :math:`r_e`), :math:`a = A/B`, :math:`E_F = -F_0`,
     :math:`b = F_2/E_F` and :math:`c = F_3/F_2`; the bound on c keeps F rising at 1.15.
 

@@ -1,15 +1,16 @@
 """Linear ACE on the published splits of the mlearn elements: closed form, evidence, errors, time.
 
 Usage: python paper/benchmarks/ladder_ace.py [Si Li Cu Ni] [--out FILE]
+       python paper/benchmarks/ladder_ace.py Si --choose
        python paper/benchmarks/ladder_ace.py Si --validate [--set cutoff=5.5 degree_3=10 ...]
 
 Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3, read from ../shared/data. Noise scales and
-prior settings are those of largest evidence. The cutoff of silicon has larger evidence and smaller
-errors in cross-validation than 5 Å; sizes of the bases, and the cutoffs of the others, were set by
-hand to what a minute of two cores allows. ``nu_forces`` is, of 6, 30, 150 and all, that of the
-smallest product of the three errors on a fifth of silicon's training split (``--validate --set
-nu_forces=30``); it was not chosen again for the others. Test errors of silicon had been seen before
-for some of these settings, so its figures are not those of a blind test; the others' are.
+prior settings are those of largest evidence. So are, on the training split, the cutoff, the map of
+distances and the cost of an angular degree, one after the other with a smaller basis (``--choose``
+prints the search). The size of the basis is what a minute of two cores allows. ``nu_forces`` is, of
+6, 30, 150 and all, that of the smallest product of the three errors on a fifth of silicon's
+training split (``--validate --set nu_forces=30``), and the same for all. Test errors of silicon had
+been seen before for some of these settings, so its figures are not those of a blind test.
 
 The DFT stresses of Cu and Ni differ from the strain derivative of the DFT energies by a constant
 pressure. It is measured on the training split, as the mean of what a fit without stresses misses,
@@ -61,7 +62,7 @@ ACE_LARGE = {"Si": (2.31, None), "Li": (0.17, 0.005), "Cu": (0.22, 0.005), "Ni":
 """MAE on the test split, meV/atom and eV/Å: the table of the data's README."""
 
 
-def fit(element: str, train: Dataset, settings: dict):
+def fit(element: str, train: Dataset, settings: dict, draws: int = 100):
     """The posterior, and the seconds that it took."""
     began = time.perf_counter()
     settings = dict(settings)
@@ -69,7 +70,7 @@ def fit(element: str, train: Dataset, settings: dict):
     reference = reference_from_data(train, (element,))
     form = ACE(species=(element,), r0=reference.length, **settings)
     problem = FitProblem(form, train, floor=FLOOR, nu_forces=nu, reference=reference)
-    posterior = linear_gaussian(problem, key=jax.random.key(0), draws=100)
+    posterior = linear_gaussian(problem, key=jax.random.key(0), draws=draws)
     return posterior, time.perf_counter() - began
 
 
@@ -87,6 +88,40 @@ def constant_pressure(element: str, train: Dataset) -> float:
     middle, spread = np.median(gap), gap.std()
     print(f"{element}: stress minus energy derivative {middle * GPA:.2f} +- {spread * GPA:.2f} GPA")
     return float(middle) if abs(middle) > spread else 0.0
+
+
+CUTOFFS = (2.0, 2.25, 2.5, 2.75)
+"""In bond lengths."""
+MAPS = ((2.0, 4.0), (1.0, 4.0), (1.0, 3.0), (1.0, 2.0))
+SIZES = {
+    1.0: {"degree_1": 16, "degree_2": 12, "degree_3": 10},
+    0.75: {"degree_1": 16, "degree_2": 12, "degree_3": 9},
+    0.5: {"degree_1": 16, "degree_2": 10, "degree_3": 7},
+}
+"""Bases of about 550 functions by the cost of an angular degree."""
+
+
+def choose(element: str, train: Dataset) -> dict:
+    """Cutoff, map and angular cost of largest evidence on the training split, one by one."""
+    bond = reference_from_data(train, (element,)).length
+
+    def evidence(weight: float, cutoff: float, powers: tuple[float, float]) -> float:
+        settings = {
+            "angular_weight": weight, "cutoff": round(cutoff * bond, 2), "map_p": powers[0],
+            "map_q": powers[1], **SIZES[weight], "nu_forces": SETTINGS[element]["nu_forces"],
+        }
+        posterior, seconds = fit(element, train, settings, draws=8)
+        value = posterior.record["details"]["log_evidence"]
+        print(f"{element}: {settings} {len(posterior.potential.c)} functions, ln p(y) {value:.1f}, "
+              f"{seconds:.0f} s", flush=True)
+        return value
+
+    weight, cutoff, powers = 0.75, 2.25, MAPS[1]
+    powers = max(MAPS, key=lambda m: evidence(weight, cutoff, m))
+    cutoff = max(CUTOFFS, key=lambda c: evidence(weight, c, powers))
+    weight = max(SIZES, key=lambda w: evidence(w, cutoff, powers))
+    return {"cutoff": round(cutoff * bond, 2), "map_p": powers[0], "map_q": powers[1],
+            "angular_weight": weight}
 
 
 def shifted(data: Dataset, pressure: float) -> Dataset:
@@ -171,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("elements", nargs="*", default=list(SETTINGS))
     parser.add_argument("--out", default=str(ROOT / "paper" / "results" / "ladder.json"))
+    parser.add_argument("--choose", action="store_true")
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--set", nargs="*", default=[], dest="changes")
     options = parser.parse_args()
@@ -179,6 +215,10 @@ def main() -> None:
             name, value = change.split("=")
             kind = int if name.startswith("degree") else float
             SETTINGS[element][name] = kind(value)
+        if options.choose:
+            train, _ = split(element, validate=False)
+            print(element, choose(element, shifted(train, constant_pressure(element, train))))
+            continue
         rows = report(element, options.validate)
         if not options.validate:
             add_claims(options.out, "ladder", rows)

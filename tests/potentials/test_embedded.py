@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc100
+from ase.data import atomic_numbers, reference_states
 from scipy.optimize import brentq
 
 from bayespot.data.dataset import Dataset, Labels
@@ -182,30 +183,69 @@ def test_what_cannot_be_is_refused():
 
 # --- published sets -----------------------------------------------------------------------------
 
-# Lattice constant (Å) and cohesive energy (eV) are the paper's. C11, C12, C44 (GPa) are what these
-# sets give here, kept so that a change is seen; they were not compared with the paper's table.
+# Lattice constant (Å), cohesive energy and energy of the unrelaxed vacancy (eV) of the paper. That
+# of V is quoted as 1.92 eV; its numbers, the same in every code, give 0.05 eV more.
 BCC = {
-    "V": (3.0399, 5.31, 227.9, 118.7, 42.6),
-    "Nb": (3.3008, 7.57, 246.6, 133.2, 28.1),
-    "Ta": (3.3058, 8.10, 266.0, 161.2, 82.4),
-    "Cr": (2.8845, 4.10, 387.1, 103.5, 100.8),
-    "Mo": (3.1472, 6.82, 464.7, 161.5, 108.9),
-    "W": (3.1652, 8.90, 522.4, 204.4, 160.6),
-}
+    "V": (3.0399, 5.31, None), "Nb": (3.3008, 7.57, 2.64), "Ta": (3.3058, 8.10, 3.13),
+    "Cr": (2.8845, 4.10, 1.97), "Mo": (3.1472, 6.82, 2.58), "W": (3.1652, 8.90, 3.71),
+}  # fmt: skip
+
+# Measured C11, C12, C44 at room temperature (GPa), CRC Handbook of Chemistry and Physics, 98th ed.;
+# the paper fitted measurements of its time.
+MEASURED = {
+    "Nb": (246.5, 134.5, 28.73), "Ta": (260.2, 154.4, 82.55), "Cr": (339.8, 58.6, 99.0),
+    "Mo": (463.7, 157.8, 109.2), "W": (522.39, 204.37, 160.58),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("element", FINNIS_SINCLAIR_1984)
 def test_finnis_sinclair_has_its_lattice_constant_and_cohesive_energy(element):
-    a, energy, *elastic = crystal(FinnisSinclair.published(element), "bcc", BCC[element][0])
+    a, energy, c11, c12, c44 = crystal(FinnisSinclair.published(element), "bcc", BCC[element][0])
     assert abs(a - BCC[element][0]) < 5e-5
     assert abs(energy + BCC[element][1]) < 5e-3
-    np.testing.assert_allclose(elastic, BCC[element][2:], atol=0.06)
+    if element in MEASURED:
+        measured = np.array(MEASURED[element])
+        shear = (measured[0] - measured[1]) / 2, measured[2]
+        np.testing.assert_allclose(((c11 - c12) / 2, c44), shear, rtol=0.03)
+        # The measured bulk modulus of chromium is lowered by its magnetism.
+        if element != "Cr":
+            np.testing.assert_allclose((c11, c12), measured[:2], rtol=0.05)
+    if element == "W":
+        np.testing.assert_allclose((c11, c12, c44), MEASURED["W"], atol=0.05)
 
 
-# The equilibrium at the paper's a tests c, n and m. The energies (eV) are what these sets give
-# here, rounded, kept so that a change is seen; they were not compared with the paper's table.
-COHESIVE = {"Ni": 4.44, "Cu": 3.50, "Rh": 5.75, "Pd": 3.94, "Ag": 2.96, "Ir": 6.93, "Pt": 5.86,
-            "Au": 3.78, "Pb": 2.04, "Al": 3.34}  # fmt: skip
+@pytest.mark.parametrize("element", [e for e, (*_, vacancy) in BCC.items() if vacancy])
+def test_finnis_sinclair_has_its_vacancy(element):
+    """Not fitted by the authors: nothing moves, one of 54 atoms is taken out."""
+    a, _, vacancy = BCC[element]
+    whole = bulk(element, "bcc", a=a, cubic=True) * (3, 3, 3)
+    potential = FinnisSinclair.published(element)
+    full, less = run(potential, whole, whole[1:]).energy
+    assert abs(less - 53 / 54 * full - vacancy) < 5e-3
+
+
+# Cohesive energies (eV): measured ones, Kittel, Introduction to Solid State Physics, and those of
+# the sets, which come out as numbers of two decimals, as if each epsilon had been made from one.
+COHESIVE = {"Ni": (4.44, 4.44), "Cu": (3.49, 3.50), "Rh": (5.75, 5.75), "Pd": (3.89, 3.94),
+            "Ag": (2.95, 2.96), "Ir": (6.94, 6.93), "Pt": (5.84, 5.86), "Au": (3.81, 3.78),
+            "Pb": (2.03, 2.04), "Al": (3.39, 3.34)}  # fmt: skip
+
+
+@pytest.mark.parametrize("element", SUTTON_CHEN_1990)
+def test_sutton_chen_solves_its_own_conditions(element):
+    """c from rest at a, and the energy, both with sums to infinity: to the printed five digits."""
+    row = SUTTON_CHEN_1990[element]
+    assert abs(row["a"] - reference_states[atomic_numbers[element]]["a"]) < 5e-3
+    r, number = shells("fcc", 1 / np.sqrt(2), 12.0)
+    # beyond 12 a four atoms per a^3 without structure
+    pair, density = (number @ r ** -float(row[k]) + 16 * np.pi / (row[k] - 3) * 12.0 ** (3 - row[k])
+                     for k in ("n", "m"))  # fmt: skip
+    c = row["n"] * pair / (row["m"] * np.sqrt(density))
+    assert abs(c - row["c"]) < 10.0 ** (np.floor(np.log10(c)) - 4)  # one unit of the fifth digit
+    energy = row["epsilon"] * (0.5 * pair - row["c"] * np.sqrt(density))
+    measured, fitted = COHESIVE[element]
+    assert abs(energy + fitted) < 3e-4  # 5e-5 of 5.9 eV: half a unit of epsilon's fifth digit
+    assert abs(fitted / measured - 1) < 0.02
 
 
 @pytest.mark.parametrize("element", SUTTON_CHEN_1990)
@@ -214,7 +254,7 @@ def test_sutton_chen_is_at_rest_at_its_lattice_constant(element):
     a = SUTTON_CHEN_1990[element]["a"]
     potential = SuttonChen.published(element, cutoff=6 * a, switch_width=0.0)
     found = run(potential, bulk(element, "fcc", a=a))
-    assert abs(float(found.energy[0]) + COHESIVE[element]) < 5e-3
+    assert abs(float(found.energy[0]) + COHESIVE[element][1]) < 5e-3
     closer, wider = (run(potential, bulk(element, "fcc", a=a + d)) for d in (-5e-3, 5e-3))
     assert closer.stress[0][0] < 0 < wider.stress[0][0]  # to the printed 0.01 Å
 
@@ -247,13 +287,20 @@ def test_rafii_tabar_rules_leave_the_elements_alone():
 OUTER = {  # Fn0, Fn1, Fn2, Fn3, eta, Fe as printed: here they follow from F0, F2, F3
     "Cu": (-2.170269, -0.263788, 1.088878, -0.817603, 0.310490, -2.186568),
     "Ag": (-1.729364, -0.255882, 0.912050, -0.561432, 0.783924, -1.748423),
-    "Al": (-2.807602, -0.301435, 1.258562, -1.247604, 0.785902, -2.824528),
+    "Au": (-2.937772, -0.500288, 1.601954, -0.835530, 1.021095, -2.978815),
     "Ni": (-2.693513, -0.076445, 0.241442, -2.375626, 0.469000, -2.699486),
+    "Pd": (-2.321006, -0.473983, 1.615343, -0.231681, 1.130000, -2.352753),
+    "Al": (-2.807602, -0.301435, 1.258562, -1.247604, 0.785902, -2.824528),
+    "Mo": (-3.692913, -0.178812, 0.380450, -3.133650, 0.790879, -3.712093),
     "Ta": (-5.103845, -0.405524, 1.112997, -3.585325, 0.848843, -5.141526),
+    "W": (-4.946281, -0.148818, 0.365057, -4.432406, 0.582714, -4.961306),
+    "Mg": (-0.896473, -0.044291, 0.162232, -0.689950, 0.431425, -0.899702),
+    "Ti": (-3.203773, -0.198262, 0.683779, -2.321732, 0.558572, -3.219176),
+    "Zr": (-4.485793, -0.293129, 0.990148, -3.202516, 0.597133, -4.509025),
 }
 
 
-@pytest.mark.parametrize("element", OUTER)
+@pytest.mark.parametrize("element", ZHOU_2004)
 def test_branches_of_zhou_johnson_are_the_published_ones(element):
     n0, n1, n2, n3, eta, top = OUTER[element]
     row = dict(zip(COLUMNS, ZHOU_2004[element], strict=True))
@@ -261,10 +308,49 @@ def test_branches_of_zhou_johnson_are_the_published_ones(element):
     inner, outer = np.linspace(0.0, 0.85, 50), np.linspace(1.15, 1.35, 50)
     y = inner / 0.85 - 1
     x = outer * row["rho_e"] / row["rho_s"]
-    published = [n0 + n1 * y + n2 * y**2 + n3 * y**3, top * (1 - eta * np.log(x)) * x**eta]
-    for at, expected in zip((inner, outer), published, strict=True):
-        found = potential.embedding(at, np.zeros(50, int))
-        np.testing.assert_allclose(found, expected, atol=1e-5)  # six printed digits
+    found = [potential.embedding(at, np.zeros(50, int)) for at in (inner, outer)]
+    # four numbers of six decimals
+    np.testing.assert_allclose(found[0], n0 + n1 * y + n2 * y**2 + n3 * y**3, atol=2e-6)
+    # The printed branches meet at 1.15 with a small jump of the slope, here there is none.
+    printed = top * (1 - eta * np.log(x)) * x**eta
+    slope = -top * eta**2 * np.log(x[0]) * x[0] ** eta / outer[0]
+    jump = abs(2 * row["F2"] * 0.15 + 3 * row["F3"] * 0.15**2 - slope)
+    assert jump < 1e-3 * slope
+    assert np.all(np.abs(found[1] - printed) < 2e-6 + 2 * jump * (outer - 1.15))
+
+
+ZHOU_ENERGY = {
+    "Cu": ("fcc", 3.54), "Ag": ("fcc", 2.85), "Au": ("fcc", 3.93), "Ni": ("fcc", 4.45),
+    "Pd": ("fcc", 3.91), "Al": ("fcc", 3.58), "Mo": ("bcc", 6.81), "Ta": ("bcc", 8.09),
+    "W": ("bcc", 8.76), "Mg": ("hcp", 1.55), "Ti": ("hcp", 4.87), "Zr": ("hcp", 6.36),
+}  # fmt: skip
+"""Structure and cohesive energy (eV): the sets give them as numbers of two decimals."""
+
+
+@pytest.mark.parametrize("element", ZHOU_2004)
+def test_zhou_johnson_has_its_density_bond_and_energy(element):
+    """The density is rho_e at r_e, where the crystal rests: relations among all the numbers."""
+    lattice, cohesive = ZHOU_ENERGY[element]
+    potential = ZhouJohnson.published(element, cutoff=12.0)
+    bond = ZHOU_2004[element][COLUMNS.index("r_e")]
+    r, number = shells(lattice, bond, 11.5)
+    kind = np.zeros(len(r), int)
+
+    def energy(scale):
+        rhobar = number @ np.asarray(potential.density_at(scale * r, kind))
+        pair = 0.5 * number @ np.asarray(potential.pair_energy(scale * r, kind))
+        return rhobar, float(pair + potential.embedding(rhobar, 0))
+
+    rhobar, value = energy(1.0)
+    assert abs(rhobar - 1) < 1e-5
+    assert abs(value + cohesive) < 1e-4
+    measured = reference_states[atomic_numbers[element]]["a"]
+    bonds = {"fcc": 0.5**0.5, "bcc": 0.75**0.5, "hcp": 1.0}  # in lattice constants
+    assert abs(bond / measured / bonds[lattice] - 1) < 0.01
+    # rest: the slope is zero within 5e-4 of the length, by the curvature
+    below, above = energy(0.995)[1], energy(1.005)[1]
+    curvature = (below - 2 * value + above) / 0.005**2
+    assert abs(above - below) / 0.01 < 5e-4 * curvature
 
 
 @pytest.mark.parametrize(("place", "orders"), [(0.85, 3), (1.15, 2)])

@@ -76,12 +76,11 @@ def test_depth_position_and_stiffness_are_the_parameters():
 
 
 def test_born_mayer_in_the_textbook_form():
-    form = BornMayer.copper_1960()
+    form = BornMayer.from_amplitude(ONE, A=22.5e3, rho=0.196)
     r = np.linspace(0.5, 4, 30)
-    # "22.5 keV exp(-r / 0.196 Å)", as the potential is usually quoted
-    np.testing.assert_allclose(form.amplitude, 22.5e3, rtol=5e-3)
+    np.testing.assert_allclose(form.amplitude, 22.5e3, rtol=1e-12)
     np.testing.assert_allclose(
-        curve(form, r)[0], form.amplitude * np.exp(-r / form.rho), rtol=1e-12
+        curve(form, r)[0], 22.5e3 * np.exp(-r / 0.196), rtol=1e-12
     )
     again = BornMayer.from_amplitude(ONE, A=form.amplitude, rho=form.rho, r0=2.0)
     np.testing.assert_allclose(curve(again, r)[0], curve(form, r)[0], rtol=1e-12)
@@ -332,7 +331,10 @@ CAUCHY = {
     "Mie": (Mie(species=ONE, epsilon=0.4, r0=2.55, n=9.0, m=5.0, **RANGE), fcc),
     "Buckingham": (Buckingham(species=ONE, D=0.4, r0=2.55, zeta=12.0, **RANGE), fcc),
     "spline": (SplinePair(species=ONE, n_knots=6, cutoff=5.0), fcc),
-    "sum": (Morse.metal_1959("Cu", **RANGE) + BornMayer.copper_1960(**RANGE), fcc),
+    "sum": (
+        Morse.metal_1959("Cu", **RANGE) + BornMayer(species=("Cu",), B=0.05, rho=0.2, r0=2.55,
+                                                    **RANGE), fcc,
+    ),
     "two species": (
         Morse(species=("Cu", "Ag"), D=[0.3, 0.4, 0.33], alpha=[1.4, 1.5, 1.35],
               r0=[2.9, 2.8, 3.1], cutoff=[5.0, 5.4, 5.2], switch_width=1.2), cesium_chloride,
