@@ -4,8 +4,10 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy.integrate import trapezoid
 
 from bayespot import plots
+from bayespot.calibration import HeldOut, calibration_curves, calibration_table
 from bayespot.errors import LabelError
 from bayespot.units import GPA
 
@@ -76,6 +78,68 @@ def test_coverage_of_few_levels_has_bars():
     curve = plots.Curve([0.5, 0.9], [0.4, 1.0], [0.3, 0.8], [0.5, 1.0])
     ax = plots.coverage({"one": curve, "two": curve})
     assert len(ax.containers) == 2
+
+
+def held_out(quantity, n=30, seed=1):
+    """Two families with bars that are right; the guard flags one of them."""
+    rng = np.random.default_rng(seed)
+    std = 0.05 * np.exp(0.5 * rng.standard_normal(2 * n))
+    family = np.repeat(["slab", "thermal"], n)
+    return HeldOut(
+        quantity, std * rng.standard_normal(2 * n), std, 0.5 * std, np.zeros(2 * n), family,
+        np.arange(2 * n), np.zeros(2 * n, bool), family == "slab", method="none", data="silicon",
+    )  # fmt: skip
+
+
+def test_coverage_by_family_has_intervals_counts_and_hollow_flags():
+    table = calibration_table([held_out("energy"), held_out("forces", seed=2)])
+    ax = plots.coverage_by_family(table.by_family(), level=0.5)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["thermal (30)", "slab (30)"]
+    assert ax.get_xlabel() == "coverage of 50 % bars (%)"
+    dots = [container.lines[0] for container in ax.containers]
+    rows = {round(dot.get_xdata()[0], 9): dot for dot in dots}
+    assert len(dots) == 4
+    for row in table.by_family():
+        dot = rows[round(100 * row.coverage[0.5].value, 9)]
+        # the families stand in rows, the quantities of one a little apart
+        assert abs(dot.get_ydata()[0] - (row.family == "slab")) < 0.2
+        assert (dot.get_markerfacecolor() == "white") == (row.family == "slab")
+    bar = ax.containers[0].lines[2][0].get_segments()[0]
+    c = table.by_family("energy")[0].coverage[0.5]
+    np.testing.assert_allclose(bar[:, 0], [100 * c.low, 100 * c.high])
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels == ["energy", "force component", "outside the calibrated range"]
+
+
+def test_error_against_spread_is_logarithmic_in_quoted_units():
+    curve = plots.Curve([0.01, 0.02], [0.02, 0.02], [0.0, 0.01], [0.03, np.inf])
+    ax = plots.error_against_spread(curve, quantity="energy")
+    np.testing.assert_allclose(ax.lines[1].get_xydata(), [[10, 20], [20, 20]])
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert ax.get_xlabel() == "predicted spread (meV/atom)"
+    low, high = ax.get_xlim()
+    assert ax.get_ylim() == (low, high)
+    assert low < 10 < 30 < high < 1000  # an interval without an end does not decide the range
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), [[low, low], [high, high]])
+
+
+def test_z_histogram_keeps_what_lies_outside():
+    ax = plots.z_histogram({"energy": [0.1, 0.2, 9.0, -np.inf]})
+    heights, edges, _ = ax.patches[0].get_data()
+    assert np.sum(heights * np.diff(edges)) == pytest.approx(1.0)
+    assert (heights[0], heights[-1]) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert ax.get_legend().get_texts()[1].get_text() == "energy (4)"
+    x, y = ax.lines[0].get_data()
+    assert trapezoid(y, x) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("quantities", [("energy", "forces", "stress"), ("forces",)])
+def test_calibration_page_has_a_panel_for_everything(quantities, tmp_path):
+    cases = [held_out(q, seed=k) for k, q in enumerate(quantities)]
+    figure = plots.calibration_page(calibration_table(cases), calibration_curves(cases))
+    assert len(figure.axes) == 3 + len(quantities)
+    assert figure.get_suptitle() == "Calibration: none on silicon, 2 held-out families"
+    assert plots.save(figure, tmp_path / "page.png", dpi=50).stat().st_size > 5000
 
 
 def test_learning_curve_is_logarithmic_and_in_mev():

@@ -7,15 +7,15 @@ way and needs none.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bayespot.export.styles import LammpsStyle, numbers, register, write_style
+from bayespot.export.styles import LammpsStyle, numbers, overlay, register, write_style
 from bayespot.export.table import write_table
+from bayespot.export.yace import taken_apart
 from bayespot.potentials.base import Potential
 from bayespot.potentials.born_mayer import BornMayer
 from bayespot.potentials.buckingham import Buckingham
@@ -77,30 +77,11 @@ def write_sum(potential: Any, folder: Path, stem: str) -> LammpsStyle:
     ConfigError
         If a component cannot be exported.
     """
-    parts = [
-        write_style(part, folder, f"{stem}-{prefix}")
+    return overlay([
+        write_style(piece, folder, f"{stem}-{prefix}")
         for part, prefix in zip(potential.parts, potential.prefixes, strict=True)
-    ]
-    total, seen = Counter(part.pair_style for part in parts), Counter[str]()
-    settings, coeffs = [], []
-    for part in parts:
-        name = part.pair_style
-        seen[name] += 1
-        # LAMMPS tells two of a kind apart by a number after the name.
-        label = name if total[name] == 1 else f"{name} {seen[name]}"
-        settings.append(f"{name} {part.settings}".rstrip())
-        for line in part.coeffs:
-            first, second, *rest = line.split()
-            coeffs.append(" ".join([first, second, label, *rest]))
-    inexact = [part.precision for part in parts if part.precision != "exact"]
-    return LammpsStyle(
-        "hybrid/overlay",
-        " ".join(settings),
-        tuple(coeffs),
-        tuple(file for part in parts for file in part.files),
-        precision="; ".join(inexact) or "exact",
-        note="; ".join(dict.fromkeys(part.note for part in parts if part.note)),
-    )
+        for piece in taken_apart(part)
+    ])
 
 
 def _pairs(potential: Potential) -> list[str]:

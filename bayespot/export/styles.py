@@ -15,7 +15,8 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,8 @@ from bayespot.errors import ConfigError
 from bayespot.potentials.base import Potential
 from bayespot.potentials.sums import SumPotential
 
-__all__ = ["LammpsStyle", "exporters", "numbers", "register", "write_new", "write_style"]
+__all__ = ["LammpsStyle", "exporters", "numbers", "overlay", "register", "write_new",
+           "write_style"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,30 @@ class LammpsStyle:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
+
+
+def overlay(parts: Sequence[LammpsStyle]) -> LammpsStyle:
+    """The sum of styles, none of them a sum itself, as ``hybrid/overlay``."""
+    total, seen = Counter(part.pair_style for part in parts), Counter[str]()
+    settings, coeffs = [], []
+    for part in parts:
+        name = part.pair_style
+        seen[name] += 1
+        # LAMMPS tells two of a kind apart by a number after the name.
+        label = name if total[name] == 1 else f"{name} {seen[name]}"
+        settings.append(f"{name} {part.settings}".rstrip())
+        for line in part.coeffs:
+            first, second, *rest = line.split()
+            coeffs.append(" ".join([first, second, label, *rest]))
+    inexact = [part.precision for part in parts if part.precision != "exact"]
+    return LammpsStyle(
+        "hybrid/overlay",
+        " ".join(settings),
+        tuple(coeffs),
+        tuple(file for part in parts for file in part.files),
+        precision="; ".join(inexact) or "exact",
+        note="; ".join(dict.fromkeys(part.note for part in parts if part.note)),
+    )
 
 
 Exporter = Callable[[Potential, Path, str], LammpsStyle]

@@ -70,7 +70,7 @@ def require_linear(problem: FitProblem) -> LinearPotential:
     return potential
 
 
-def _columns(problem: FitProblem) -> np.ndarray:
+def columns_of(problem: FitProblem) -> np.ndarray:
     """Which rows of a `Design` belong to the free parameters, in their order."""
     sizes, start, rows = problem.space.layout.sizes, 0, {}
     for name, size in sizes:
@@ -96,6 +96,24 @@ def _held(problem: FitProblem) -> Labels3:
     return evaluate(rest, problem.graph, cutoff=problem.cutoff)
 
 
+def weights_of(problem: FitProblem) -> Labels3:
+    """The weights kappa of all labels, in the order of the structures and atoms."""
+    graph, t = problem.graph, problem.data.kappa
+    return Labels3(
+        graph.by_structure(t.energy), graph.by_atom(t.forces), graph.by_structure(t.stress)
+    )
+
+
+def residual_labels(problem: FitProblem) -> Labels3:
+    """Labels (energies per atom) minus what is held fixed, in the order of the structures."""
+    graph, t, held = problem.graph, problem.data.labels, _held(problem)
+    atoms = graph.by_structure(problem.data.atoms)
+    return Labels3(
+        graph.by_structure(t.energy) - held.energy / atoms, graph.by_atom(t.forces) - held.forces,
+        graph.by_structure(t.stress) - held.stress,
+    )
+
+
 def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> Grams:
     """Pass over the data once and add up the Gram matrices.
 
@@ -112,22 +130,16 @@ def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> G
     names = list(zip(("",) * len(families) if groups is None else groups, families, strict=True))
     order = tuple(dict.fromkeys(names))
     group = np.array([order.index(name) for name in names])
-    columns, graph = _columns(problem), problem.graph
+    columns, graph = columns_of(problem), problem.graph
     p, shape = len(columns), (len(order), 3)
     gram, cross = np.zeros((*shape, p, p)), np.zeros((*shape, p))
     squares, counts = np.zeros(shape), np.zeros(shape)
     floor = np.stack([problem.floor_by_structure()[group == k].mean(axis=0)
                       for k in range(len(order))])
-    labels, kappa = (
-        Labels3(graph.by_structure(t.energy), graph.by_atom(t.forces), graph.by_structure(t.stress))
-        for t in (problem.data.labels, problem.data.kappa)
-    )
-    held = _held(problem)
+    residual, kappa = residual_labels(problem), weights_of(problem)
     atoms = graph.by_structure(problem.data.atoms)
-    residual = Labels3(labels.energy - held.energy / atoms, labels.forces - held.forces,
-                       labels.stress - held.stress)
     for design in potential.design(graph):
-        for rows, r, weight, which, k in _flat(design, residual, kappa, atoms, columns):
+        for rows, r, weight, which, k in flat_rows(design, residual, kappa, atoms, columns):
             for g in np.unique(group[which]):
                 pick = (group[which] == g) & (weight > 0)
                 if pick.any():
@@ -143,9 +155,9 @@ def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> G
     return Grams(groups, families, gram, cross, squares, counts, floor)
 
 
-def _flat(design: Design, residual: Labels3, kappa: Labels3, atoms: np.ndarray,
-          columns: np.ndarray) -> list[tuple]:
-    """(rows [p, n], residuals, weights, structure of each, kind) of a block."""
+def flat_rows(design: Design, residual: Labels3, kappa: Labels3, atoms: np.ndarray,
+              columns: np.ndarray) -> list[tuple]:
+    """(rows [p, n], residuals, weights, structure of each, kind) of a block, by kind of label."""
     block = design.block
     s, a = block.structures, block.atoms
     p = len(columns)

@@ -14,7 +14,14 @@ from bayespot import plots
 from bayespot.data.dataset import Dataset, has_vacuum
 from bayespot.errors import LabelError
 from bayespot.prediction import Prediction
-from bayespot.scoring import Score, cluster_bootstrap_coverage, covered, score, symmetry_zeros
+from bayespot.scoring import (
+    Coverage,
+    Score,
+    cluster_bootstrap_coverage,
+    covered,
+    score,
+    symmetry_zeros,
+)
 from bayespot.units import QUANTITIES
 
 __all__ = ["Comparison", "compare", "percent", "score_lines", "write_text"]
@@ -145,8 +152,7 @@ def score_lines(tables: Mapping[str, Comparison], *, by_family: bool = True) -> 
 
 def percent(fraction: Sequence[float]) -> str:
     """Write a coverage and its interval, "62 % [48, 75]"."""
-    value, low, high = (100 * v for v in fraction)
-    return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+    return Coverage(*fraction).percent()
 
 
 def write_text(path: Path, text: str) -> None:
