@@ -19,6 +19,7 @@ from bayespot.errors import CutoffError
 from bayespot.graph import Chunk, NeighborGraph
 from bayespot.potentials.base import Potential
 from bayespot.potentials.linear import LinearPotential
+from bayespot.potentials.sums import SumPotential
 from bayespot.runtime import require_x64
 from bayespot.units import VOIGT
 
@@ -126,16 +127,23 @@ def evaluate_draws(potentials: Potential, graph: NeighborGraph, *, few: int = DR
                    ) -> Labels3:
     """As `evaluate`, for a potential whose leaves have a leading axis of draws.
 
-    ``few`` or more draws of a linear potential go through its design matrix, where one pass serves
-    all of them.
+    ``few`` or more draws of a linear potential, also of one in a sum, go through its design matrix,
+    where one pass serves all of them.
     """
     require_x64()
+    if isinstance(potentials, SumPotential) and any(
+        issubclass(form, LinearPotential) for form in potentials.components
+    ):
+        parts = [evaluate_draws(p, graph, few=few) for p in potentials.parts_of_draws()]
+        return Labels3(*(sum(values[1:], values[0]) for values in zip(*parts, strict=True)))
     if isinstance(potentials, LinearPotential) and len(potentials.c) >= few and _differs_linearly(
         potentials
     ):
         rest = jax.tree.map(lambda leaf: np.asarray(leaf)[0], potentials).held()
+        out = Labels3(*potentials.evaluate_by_design(graph))
+        if rest is None:
+            return out
         held = _unpack(_evaluate(rest, graph.chunks), graph)
-        out = potentials.evaluate_by_design(graph)
         return Labels3(*(a + b for a, b in zip(out, held, strict=True)))
     return _unpack(_evaluate_draws(potentials, graph.chunks), graph, axis=1)
 

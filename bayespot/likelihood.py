@@ -43,8 +43,8 @@ from bayespot.potentials.priors import Prior, Reference
 from bayespot.runtime import require_x64
 from bayespot.units import GPA, QUANTITIES
 
-MISFITS = ("none",)
-"""Ways to treat a potential that cannot be right; the discrepancy layer is to come."""
+MISFITS = ("discrepancy", "none")
+"""Ways to treat a potential that cannot be right."""
 
 
 @dataclass(frozen=True)
@@ -256,8 +256,9 @@ class FitProblem:
         Measured convergence error of the DFT.
     nu_forces : float
         How many independent forces a structure counts as.
-    misfit : {"none"}
-        Treatment of a form that cannot be right. "none" is overconfident, and says so.
+    misfit : {"discrepancy", "none"}
+        Treatment of a form that cannot be right: a function for what it misses
+        (`bayespot.inference.discrepancy`), or nothing, which is overconfident and says so.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from bayespot.potentials.priors import Prior, Reference
 from bayespot.units import GPA, QUANTITIES
 
 SCHEMA = 1
+LISTED = 20
+"""Entries of a parameter up to which a summary has a line for each."""
+
 NOT_INFORMED = 0.8
 """Posterior sd over prior sd, in the standard-normal coordinate, above which data said nothing."""
 
@@ -211,22 +215,14 @@ class Posterior:
             f"{table.attrs['chains']} x {table.attrs['draws']} draws, "
             f"{r['n_structures']} structures, {r['n_atoms']} atoms",
             "",
-            f"{'parameter':<16}{'unit':<9}{'mean':>12}{'sd':>11}{'sd/prior':>10}"
-            f"{'R-hat':>8}{'ESS':>8}{'tail':>8}",
+            *self._parameter_lines(table),
         ]
-        for k, name in enumerate(table["parameter"].values):
-            row = {v: float(table[v].values[k]) for v in table.data_vars if v != "unit"}
-            note = "  not informed by data" if name in self.not_informed else ""
-            lines.append(
-                f"{name:<16}{self.space.units[k]:<9}{row['mean']:>12.5g}{row['sd']:>11.3g}"
-                f"{row['contraction']:>10.3f}{row['r_hat']:>8.3f}{row['ess_bulk']:>8.0f}"
-                f"{row['ess_tail']:>8.0f}{note}"
-            )
-        for name, value in self.space.fixed.items():
-            lines.append(f"{name:<16}{'':<9}{value:>12.5g}{'fixed':>11}")
-        lines += ["", "loss weights that follow from the inferred noise (mean +- sd):"]
-        for q, w in self.loss_weights().items():
-            lines.append(f"  w_{q:<8}{w['mean']:>12.4g} +- {w['sd']:<10.2g} kappa {w['kappa']:.3g}")
+        if self.misfit == "none":
+            lines += ["", "loss weights that follow from the inferred noise (mean +- sd):"]
+            for q, w in self.loss_weights().items():
+                lines.append(
+                    f"  w_{q:<8}{w['mean']:>12.4g} +- {w['sd']:<10.2g} kappa {w['kappa']:.3g}"
+                )
         scale = {"energy": (1e3, "meV/atom"), "forces": (1.0, "eV/Å"), "stress": (GPA, "GPa")}
         lines.append("noise: " + ", ".join(
             f"{q} {self.sigma[k] * scale[q][0]:.3g} {scale[q][1]}"
@@ -237,9 +233,40 @@ class Posterior:
                 lines.append(f"left out of the likelihood: {count} {what}")
         if self.misfit == "none":
             lines += ["", MISFIT_NONE]
+        elif "temperature" in r["details"]:
+            lines += ["", (
+                f"misfit = {self.misfit}: temperature {r['details']['temperature']:.3g}, "
+                f"{r['details']['temperature_from']}"
+            )]
         lines += ["", "converged" if self.converged else "NOT CONVERGED: "
                   + "; ".join(self.problems)]
         return "\n".join(lines)
+
+    def _parameter_lines(self, table: xr.Dataset) -> list[str]:
+        """A line for every entry; a parameter with many entries has one for all of them."""
+        names = [str(name) for name in table["parameter"].values]
+        sizes = Counter(name.split("[")[0] for name in names)
+        shown = [name for name in names if sizes[name.split("[")[0]] <= LISTED]
+        width = 2 + max([14, *(len(name) for name in (*shown, *self.space.fixed))])
+        lines = [
+            f"{'parameter':<{width}}{'unit':<9}{'mean':>12}{'sd':>11}{'sd/prior':>10}"
+            f"{'R-hat':>8}{'ESS':>8}{'tail':>8}",
+        ]
+        for name, size in sizes.items():
+            if size > LISTED:
+                lines.append(f"{name:<{width}}{size} entries, in .draws and .diagnostics()")
+        for name in shown:
+            k = names.index(name)
+            row = {v: float(table[v].values[k]) for v in table.data_vars if v != "unit"}
+            note = "  not informed by data" if name in self.not_informed else ""
+            lines.append(
+                f"{name:<{width}}{self.space.units[k]:<9}{row['mean']:>12.5g}{row['sd']:>11.3g}"
+                f"{row['contraction']:>10.3f}{row['r_hat']:>8.3f}{row['ess_bulk']:>8.0f}"
+                f"{row['ess_tail']:>8.0f}{note}"
+            )
+        for name, value in self.space.fixed.items():
+            lines.append(f"{name:<{width}}{'':<9}{value:>12.5g}{'fixed':>11}")
+        return lines
 
     # --- file --------------------------------------------------------------------------------
 

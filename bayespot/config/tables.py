@@ -106,7 +106,7 @@ class NoiseTable(Table):
     """How many independent forces a structure counts as, and how misfit is treated."""
 
     nu_forces: Positive = 6.0
-    misfit: Literal["none"] = "none"
+    misfit: Literal["discrepancy", "none"] = "none"
 
 
 class FitTable(Table):

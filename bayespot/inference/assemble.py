@@ -37,11 +37,17 @@ def build_posterior(
     sample_stats: dict[str, np.ndarray] | None = None,
     problems: list[str] | None = None,
     details: dict[str, Any] | None = None,
+    training: Labels3 | None = None,
+    parent: tuple[Posterior, dict[str, str]] | None = None,
+    marks: dict[str, float] | None = None,
 ) -> Posterior:
     """Assemble the tree of a `Posterior` from draws ``u`` [chain, draw, p].
 
     Adds the physical parameters with their coordinates, prior draws, the log likelihood per
-    structure, what was observed, diagnostics, and the record of how it was made.
+    structure, what was observed, diagnostics, and the record of how it was made. ``training`` has
+    the predictions of the data by all draws, where they are known already. Draws that were taken
+    from those of a ``parent`` keep its verdict; with it comes the parent's name of every entry that
+    has one. ``marks`` replace the largest spreads on the data.
     """
     space = problem.space
     rng = np.random.default_rng(0)
@@ -53,16 +59,21 @@ def build_posterior(
         "sample_stats": {
             name: (("chain", "draw"), value) for name, value in (sample_stats or {}).items()
         },
-        "log_likelihood": _log_likelihood(problem, u),
+        "log_likelihood": _log_likelihood(problem, u, training),
         **_observed(problem),
     }
     tree = xr.DataTree.from_dict({
         name: xr.Dataset(content, coords=_coords(space, problem, name, content))
         for name, content in groups.items()
     })
-    table, found = _diagnose(space, u, sample_stats or {}, method)
+    if parent is None:
+        table, found = _diagnose(space, u, sample_stats or {}, method)
+    else:
+        table, found = _diagnose(space, u, {}, "")[0], parent[0].problems
+        _inherit(table, *parent)
     tree["diagnostics"] = xr.DataTree(table)
     record = _record(problem, u, method, found + list(problems or []), details or {})
+    record["data"]["training_spread"] = marks or _training_spread(problem, u, training)
     tree.attrs["bayespot"] = json.dumps(record)
     tree.attrs["inference_library"] = "numpyro" if method == "nuts" else "bayespot"
     return Posterior(tree)
@@ -99,14 +110,26 @@ def _log_likelihood_of_draws(layout: Layout, constants: Constants, data: FitData
     )
 
 
-def _log_likelihood(problem: FitProblem, u: np.ndarray) -> dict[str, tuple]:
+def _log_likelihood(problem: FitProblem, u: np.ndarray, training: Labels3 | None
+                    ) -> dict[str, tuple]:
     """Log likelihood per structure (the exchangeable unit) of thinned draws."""
     step = max(1, int(np.ceil(u[..., 0].size * problem.graph.n_atoms / LIKELIHOOD_BUDGET)))
     thinned = u[:, ::step]
     flat = thinned.reshape(-1, u.shape[-1])
     space = problem.space
-    if isinstance(problem.initial, LinearPotential):
-        values = _log_likelihood_of_predictions(problem, flat)
+    if training is not None:
+        chosen = np.arange(u[..., 0].size).reshape(u.shape[:2])[:, ::step].ravel()
+        values = log_likelihood_of_predictions(
+            problem, flat, Labels3(*(values[chosen] for values in training))
+        )
+    elif isinstance(problem.initial, LinearPotential):
+        batch = max(1, int(4e7 / problem.graph.n_atoms))  # 1 GB of forces at a time
+        parts = [flat[k : k + batch] for k in range(0, len(flat), batch)]
+        values = np.concatenate([
+            log_likelihood_of_predictions(
+                problem, part, evaluate_draws(space.potential(part), problem.graph)
+            ) for part in parts
+        ])
     else:
         values = _log_likelihood_of_draws(space.layout, space.constants, problem.data, flat)
         values = problem.graph.by_structure(values, axis=1)
@@ -114,8 +137,12 @@ def _log_likelihood(problem: FitProblem, u: np.ndarray) -> dict[str, tuple]:
     return {"structure": (("chain", "draw", "structure"), values, {"thinned_by": step})}
 
 
-def _log_likelihood_of_predictions(problem: FitProblem, u: np.ndarray) -> np.ndarray:
-    """The same number from predictions, which linear potentials make for many draws at once."""
+def log_likelihood_of_predictions(problem: FitProblem, u: np.ndarray, out: Labels3) -> np.ndarray:
+    """Log likelihood per structure from predictions of draws, [n_draws, n_structures].
+
+    The same number as `bayespot.likelihood.log_likelihood_by_structure`, for those who have the
+    predictions: linear potentials make them for many draws at once.
+    """
     graph, data, atoms = problem.graph, problem.data, problem.graph.by_structure(problem.data.atoms)
     labels, kappa = (
         Labels3(graph.by_structure(t.energy), graph.by_atom(t.forces), graph.by_structure(t.stress))
@@ -124,19 +151,14 @@ def _log_likelihood_of_predictions(problem: FitProblem, u: np.ndarray) -> np.nda
     first = np.concatenate([[0], np.cumsum([len(a) for a in problem.dataset.structures])[:-1]])
     counts = np.stack([kappa.energy, np.add.reduceat(kappa.forces.sum(axis=1), first),
                        kappa.stress.sum(axis=1)], axis=1)
-    values, batch = [], max(1, int(4e7 / graph.n_atoms))  # 1 GB of forces at a time
-    for start in range(0, len(u), batch):
-        part = u[start : start + batch]
-        out = evaluate_draws(problem.space.potential(part), graph)
-        forces = (kappa.forces * (labels.forces - out.forces) ** 2).sum(axis=2)
-        squares = np.stack([
-            kappa.energy * (labels.energy - out.energy / atoms) ** 2,
-            np.add.reduceat(forces, first, axis=1),
-            (kappa.stress * (labels.stress - out.stress) ** 2).sum(axis=2),
-        ], axis=2)
-        variance = problem.space.sigma(part)[:, None] ** 2 + problem.floor_by_structure()
-        values.append(-0.5 * (squares / variance + counts * np.log(2 * np.pi * variance)).sum(2))
-    return np.concatenate(values)
+    forces = (kappa.forces * (labels.forces - out.forces) ** 2).sum(axis=2)
+    squares = np.stack([
+        kappa.energy * (labels.energy - out.energy / atoms) ** 2,
+        np.add.reduceat(forces, first, axis=1),
+        (kappa.stress * (labels.stress - out.stress) ** 2).sum(axis=2),
+    ], axis=2)
+    variance = problem.space.sigma(u)[:, None] ** 2 + problem.floor_by_structure()
+    return -0.5 * (squares / variance + counts * np.log(2 * np.pi * variance)).sum(axis=2)
 
 
 def _observed(problem: FitProblem) -> dict[str, dict]:
@@ -190,6 +212,16 @@ def _diagnose(space: ParameterSpace, u: np.ndarray, stats: dict, method: str) ->
         attrs={"chains": chains, "draws": n_draws},
     )
     return dataset, problems
+
+
+def _inherit(table: xr.Dataset, parent: Posterior, names: dict[str, str]) -> None:
+    """Fill in the diagnostics of the parent's draws, of which these are some."""
+    known = parent.diagnostics()
+    theirs = [str(n) for n in known["parameter"].values]
+    for k, name in enumerate(str(n) for n in table["parameter"].values):
+        if name in names:
+            for column in ("r_hat", "ess_bulk", "ess_tail", "mcse_mean"):
+                table[column].values[k] = known[column].values[theirs.index(names[name])]
 
 
 def _failures(names: list[str], columns: dict, stats: dict[str, np.ndarray]) -> list[str]:
@@ -256,7 +288,6 @@ def _record(problem: FitProblem, u: np.ndarray, method: str, problems: list[str]
             "source": problem.dataset.source,
             "fingerprint": problem.dataset.fingerprint(),
             "closest_pair": _closest_pair(problem),
-            "training_spread": _training_spread(problem, u),
         },
         "details": details,
         "versions": {
@@ -290,11 +321,12 @@ def _closest_pair(problem: FitProblem) -> dict[str, float]:
     return closest
 
 
-def _training_spread(problem: FitProblem, u: np.ndarray, n_draws: int = 32) -> dict[str, float]:
+def _training_spread(problem: FitProblem, u: np.ndarray, training: Labels3 | None,
+                     n_draws: int = 32) -> dict[str, float]:
     """Largest parameter spread on the training structures: the mark for "far from the data"."""
     flat = u.reshape(-1, u.shape[-1])
     index = np.unique(np.linspace(0, len(flat) - 1, n_draws).round().astype(int))
-    out = evaluate_draws(problem.space.potential(flat[index]), problem.graph)
+    out = training or evaluate_draws(problem.space.potential(flat[index]), problem.graph)
     atoms = np.array([len(a) for a in problem.dataset.structures])
     return {
         "energy": float((out.energy / atoms).std(axis=0).max()),

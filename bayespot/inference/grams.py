@@ -91,8 +91,10 @@ def _held(problem: FitProblem) -> Labels3:
         leaves[name] = values[start : start + size]
         start += size
     rest = problem.initial.replace(**leaves)
-    if not (rest.c.any() or rest.e0.any()):
-        rest = rest.held()
+    if not (rest.c.any() or rest.e0.any()) and (rest := rest.held()) is None:
+        graph = problem.graph
+        return Labels3(np.zeros(graph.n_structures), np.zeros((graph.n_atoms, 3)),
+                       np.zeros((graph.n_structures, 6)))
     return evaluate(rest, problem.graph, cutoff=problem.cutoff)
 
 
@@ -153,6 +155,30 @@ def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> G
         matrix += np.triu(matrix, 1).T
     groups, families = zip(*order, strict=True)
     return Grams(groups, families, gram, cross, squares, counts, floor)
+
+
+def crosses(problem: FitProblem, residuals: Labels3, grams: Grams, groups: Sequence[str]
+            ) -> np.ndarray:
+    r""":math:`Z^T K r` for many residuals of the same data, [g, 3, p, n].
+
+    ``residuals`` have a leading axis [n], energies per atom; ``grams`` and ``groups`` are those of
+    `collect_grams`.
+    """
+    order = list(zip(grams.groups, grams.families, strict=True))
+    names = zip(groups, problem.dataset.families, strict=True)
+    group = np.array([order.index(name) for name in names])
+    columns, atoms = columns_of(problem), problem.graph.by_structure(problem.data.atoms)
+    kappa, n = weights_of(problem), len(residuals.energy)
+    found = np.zeros((len(order), 3, len(columns), n))
+    for design in problem.initial.design(problem.graph):
+        a, s = design.block.atoms, design.block.structures
+        values = (residuals.energy[:, s], residuals.forces[:, a].reshape(n, -1),
+                  residuals.stress[:, s].reshape(n, -1))
+        for rows, _, weight, which, k in flat_rows(design, kappa, kappa, atoms, columns):
+            for g in np.unique(group[which]):
+                pick = (group[which] == g) & (weight > 0)
+                found[g, k] += (rows[:, pick] * weight[pick]) @ values[k][:, pick].T
+    return found
 
 
 def flat_rows(design: Design, residual: Labels3, kappa: Labels3, atoms: np.ndarray,

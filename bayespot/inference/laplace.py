@@ -8,6 +8,7 @@ import numpy as np
 
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.map import find_modes, value_and_gradient
+from bayespot.inference.misfit import treat_misfit
 from bayespot.likelihood import FitProblem
 from bayespot.posterior import Posterior
 
@@ -65,7 +66,8 @@ def laplace(
     z = np.asarray(jax.random.normal(key_draws, (draws, problem.space.size)))
     u = best.u + z @ whitening(problem, best.u).T
     problems = [] if best.converged else ["the optimiser stopped before its gradient vanished"]
-    return build_posterior(
+    posterior = build_posterior(
         problem, u[None], method="laplace", problems=problems,
         details={"log_posterior": best.log_posterior, "starts": starts},
     )
+    return treat_misfit(problem, posterior, jax.random.fold_in(key, 1))

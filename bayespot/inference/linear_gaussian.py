@@ -25,160 +25,21 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy import linalg, optimize
+from scipy import linalg
 
+from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
-from bayespot.inference.grams import Grams, collect_grams, require_linear
+from bayespot.inference.evidence import Evidence, Gaussian
+from bayespot.inference.grams import Grams, collect_grams
+from bayespot.inference.temperature import choose_temperature, folds_of, leave_out, spread_marks
 from bayespot.likelihood import FitProblem, NoiseFloor
 from bayespot.parameters import ParameterSpace
 from bayespot.posterior import Posterior
 from bayespot.potentials.priors import Normal
 from bayespot.units import QUANTITIES
-
-BOUND = 12.0
-"""How far a setting of the priors (a logarithm or a power) may move from where it starts."""
-
-ROUNDING = 1e-12
-"""Added to the diagonal of a Gram matrix, relative: what its sums have lost to rounding. It keeps
-the matrix definite where priors are so wide that columns are dependent to working precision."""
-
-FAMILY_WIDTH = 1.0
-"""Prior sd of ln sigma of a family around that of all families."""
-
-
-def _cholesky(precision: np.ndarray) -> np.ndarray:
-    """Lower factor of I + ``precision``; see `ROUNDING`."""
-    diagonal, rounding = np.diag_indices_from(precision), ROUNDING
-    clean = precision[diagonal].copy()
-    while True:
-        precision[diagonal] = clean * (1.0 + rounding) + 1.0
-        try:
-            return linalg.cholesky(precision, lower=True, check_finite=False)
-        except linalg.LinAlgError:
-            rounding *= 100.0
-
-
-class Gaussian(NamedTuple):
-    """The posterior of the free parameters at given noise and priors."""
-
-    mean: np.ndarray  # [p] of the standard-normal coordinates
-    factor: np.ndarray  # [p, p] lower Cholesky factor of the precision H
-    evidence: float
-    """ln p(y) with the log prior of the noise scales."""
-
-
-class Evidence:
-    r"""ln p(y) as a function of noise scales and prior settings.
-
-    Parameters
-    ----------
-    problem : FitProblem
-    grams : Grams
-    by_family : bool
-        Let each family have noise scales of its own, with :math:`\ln \sigma_{gk} \sim
-        N(\ln \sigma_k, 1)`.
-    """
-
-    def __init__(self, problem: FitProblem, grams: Grams, *, by_family: bool = False) -> None:
-        potential = require_linear(problem)
-        space, self.grams = problem.space, grams
-        n = space.layout.n_theta
-        self.center = np.array([prior.center for prior in space.priors[:n]])
-        self.cross = grams.cross - grams.gram @ self.center
-        self.squares = grams.squares - (grams.cross + self.cross) @ self.center
-        self._map_noise(problem, by_family)
-        self.settings, slopes = potential.prior_slopes()
-        self.slopes = np.zeros((n, len(self.settings)))
-        declared = {item.name: item for item in potential.parameters()}["c"]
-        for row, position in enumerate(space.layout.free):
-            # Coefficients come first among the entries. A prior that the user gave stays as it is.
-            if position < len(slopes) and space.priors[row] == potential.prior_of(
-                declared, position
-            ):
-                self.slopes[row] = slopes[position]
-        start = np.array([getattr(potential, name) for name in self.settings], dtype=float)
-        self.offset = np.log([prior.sd for prior in space.priors[:n]]) - self.slopes @ start
-        self.start = np.concatenate([self.noise_center, start])
-        """Where the search starts: logarithms of the noise, then the settings."""
-
-    def _map_noise(self, problem: FitProblem, by_family: bool) -> None:
-        """Ln sigma of every group and kind as a linear map of the unknowns, and their prior."""
-        space, families = problem.space, np.array(self.grams.families)
-        names = sorted(set(problem.dataset.families)) if by_family else []
-        sampled = list(space.layout.noise)
-        columns = [np.tile(np.arange(3) == k, (len(families), 1)) for k in sampled]
-        columns += [
-            np.outer(families == name, np.arange(3) == k) for name in names for k in sampled
-        ]
-        self.noise_names = sampled, names
-        self.noise_map = np.stack(columns, axis=-1).astype(float) if columns else np.zeros(
-            (len(families), 3, 0)
-        )
-        fixed = np.where(np.isin(np.arange(3), sampled), 0.0, np.log(space.constants.sigma))
-        self.noise_offset = np.tile(fixed, (len(families), 1))
-        priors = space.priors[space.layout.n_theta :]
-        n_more = len(names) * len(sampled)
-        self.noise_center = np.array([np.log(p.center) for p in priors] + [0.0] * n_more)
-        self.noise_width = np.array([p.sd for p in priors] + [FAMILY_WIDTH] * n_more)
-
-    def scales(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Noise scales [g, 3] and prior standard deviations [p]."""
-        n = len(self.noise_center)
-        sigma = np.exp(self.noise_offset + self.noise_map @ eta[:n])
-        return sigma, np.exp(self.offset + self.slopes @ eta[n:])
-
-    def posterior(self, eta: np.ndarray) -> Gaussian:
-        """The posterior of the parameters at ``eta``."""
-        sigma, sd = self.scales(eta)
-        variance, counts = sigma**2 + self.grams.floor, self.grams.counts
-        inverse = np.where(counts > 0, 1.0 / variance, 0.0)
-        precision = np.tensordot(inverse, self.grams.gram, axes=2) * sd[:, None] * sd
-        factor = _cholesky(precision)
-        right = sd * np.tensordot(inverse, self.cross, axes=2)
-        mean = linalg.cho_solve((factor, True), right, check_finite=False)
-        noise = (eta[: len(self.noise_center)] - self.noise_center) / self.noise_width
-        value = (
-            0.5 * mean @ right - np.log(np.diag(factor)).sum()
-            - 0.5 * (inverse * self.squares + counts * np.log(2 * np.pi * variance)).sum()
-            - 0.5 * noise @ noise
-        )
-        return Gaussian(mean, factor, float(value))
-
-    def value_and_gradient(self, eta: np.ndarray) -> tuple[float, np.ndarray]:
-        """The evidence and its derivatives."""
-        at = self.posterior(eta)
-        sigma, sd = self.scales(eta)
-        inverse, _ = linalg.lapack.dpotri(at.factor, lower=1)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        w, gram = sd * at.mean, self.grams.gram
-        second = np.outer(w, w) + inverse * sd[:, None] * sd
-        # Expected weighted squares of the residuals.
-        expected = self.squares - 2 * self.cross @ w + np.tensordot(gram, second, axes=2)
-        variance, counts = sigma**2 + self.grams.floor, self.grams.counts
-        by_sigma = np.where(counts > 0, expected / variance**2 - counts / variance, 0) * sigma**2
-        n = len(self.noise_center)
-        noise = np.tensordot(by_sigma, self.noise_map, axes=2)
-        noise -= (eta[:n] - self.noise_center) / self.noise_width**2
-        by_sd = at.mean**2 + np.diag(inverse) - 1.0
-        return at.evidence, np.concatenate([noise, by_sd @ self.slopes])
-
-    def maximize(self) -> tuple[np.ndarray, int]:
-        """The best ``eta`` and the number of evaluations."""
-        bounds = [(e - BOUND, e + BOUND) for e in self.start]
-
-        def loss(eta: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self.value_and_gradient(eta)
-            return -value, -gradient
-
-        found = optimize.minimize(
-            loss, self.start, jac=True, method="L-BFGS-B", bounds=bounds,
-            options={"maxiter": 200, "ftol": 1e-9},
-        )
-        return found.x, int(found.nfev)
 
 
 def linear_gaussian(
@@ -194,7 +55,9 @@ def linear_gaussian(
 
     Noise scales and the settings of the priors are set to the maximum of the evidence and held
     there; the record's ``details`` have the evidence, the settings and the number of parameters
-    that the data determine.
+    that the data determine. If the problem treats misfit by a discrepancy, the potential is its
+    own: the covariance is multiplied by the temperature of `bayespot.inference.temperature`, and
+    what is left over is the noise.
 
     Parameters
     ----------
@@ -216,30 +79,43 @@ def linear_gaussian(
     PriorError
         If the posterior is not Gaussian: another form, other parameters sampled, bounded priors.
     """
-    grams = grams or collect_grams(problem)
+    tempered = problem.misfit == "discrepancy"
+    if tempered and (by_family or grams is not None):
+        raise PriorError("misfit='discrepancy' chooses the noise from families left out: it goes "
+                         "with neither by_family nor grams")
+    folds = folds_of(problem.dataset.families) if tempered else None
+    grams = grams or collect_grams(problem, folds)
     evidence = Evidence(problem, grams, by_family=by_family)
     eta, evaluations = evidence.maximize() if maximize else (evidence.start, 0)
     at = evidence.posterior(eta)
-    final = _at_maximum(problem, evidence, eta, at)
+    details, marks, noise, spread_by = {}, None, None, 1.0
+    if folds is not None:
+        left_out = leave_out(problem, grams, evidence, eta, folds)
+        temperature = choose_temperature(left_out)
+        marks, noise = spread_marks(left_out, temperature), temperature.noise
+        spread_by = np.sqrt(temperature.value)
+        details = {"temperature": temperature.value, "folds": sorted(set(folds)),
+                   "temperature_from": "families left out"}
+    final = _at_maximum(problem, evidence, eta, at, noise)
     xi = np.asarray(jax.random.normal(key, (len(at.mean), draws)))
-    u = at.mean + linalg.solve_triangular(at.factor, xi, lower=True, trans="T").T
+    u = at.mean + spread_by * linalg.solve_triangular(at.factor, xi, lower=True, trans="T").T
     spread = linalg.solve_triangular(at.factor, np.eye(len(at.mean)), lower=True)
-    details = {
+    details |= {
         "log_evidence": at.evidence,
         "evaluations": evaluations,
         "settings": {name: getattr(final.initial, name) for name in evidence.settings},
         "determined_parameters": float(len(at.mean) - (spread**2).sum()),
     }
-    return build_posterior(final, u[None], method="linear_gaussian", details=details)
+    return build_posterior(final, u[None], method="linear_gaussian", details=details, marks=marks)
 
 
-def _at_maximum(problem: FitProblem, evidence: Evidence, eta: np.ndarray, at: Gaussian
-                ) -> FitProblem:
-    """The problem with the priors and the noise that the evidence chose."""
+def _at_maximum(problem: FitProblem, evidence: Evidence, eta: np.ndarray, at: Gaussian,
+                noise: np.ndarray | None) -> FitProblem:
+    """The problem with the priors and the noise that the evidence chose, or with other noise."""
     space, n = problem.space, len(evidence.noise_center)
     sampled, families = evidence.noise_names
     sigma = np.array(space.constants.sigma)
-    sigma[sampled] = np.exp(eta[: len(sampled)])
+    sigma[sampled] = np.exp(eta[: len(sampled)]) if noise is None else noise[sampled]
     sd = evidence.scales(eta)[1]
     names = space.names[: len(sd)]
     final = copy.copy(problem)

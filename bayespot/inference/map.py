@@ -23,6 +23,7 @@ from scipy.stats import qmc
 
 from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
+from bayespot.inference.misfit import treat_misfit
 from bayespot.likelihood import FitProblem, Misfit, log_posterior
 from bayespot.posterior import Posterior
 
@@ -214,7 +215,7 @@ def _distinct(modes: list[Mode], window: float, distance: float = 0.05) -> list[
 
 
 def map_estimate(problem: FitProblem, *, key: jax.Array, starts: int = 16) -> Posterior:
-    """The most probable ``u`` as a posterior of one draw.
+    """The most probable ``u`` as a posterior of one draw, or of one with draws of its discrepancy.
 
     The mode is that of the density in the standard-normal coordinates of the priors.
 
@@ -229,10 +230,11 @@ def map_estimate(problem: FitProblem, *, key: jax.Array, starts: int = 16) -> Po
     modes = find_modes(problem, key, starts=starts)
     best = modes[0]
     problems = [] if best.converged else ["the optimiser stopped before its gradient vanished"]
-    return build_posterior(
+    posterior = build_posterior(
         problem, best.u[None, None], method="map", problems=problems,
         details={
             "log_posterior": best.log_posterior, "starts": starts, "steps": best.steps,
             "other_modes": [m.log_posterior - best.log_posterior for m in modes[1:]],
         },
     )
+    return treat_misfit(problem, posterior, jax.random.fold_in(key, 1))

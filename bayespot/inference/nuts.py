@@ -31,6 +31,7 @@ from bayespot.errors import BayespotError
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.laplace import whitening
 from bayespot.inference.map import find_modes
+from bayespot.inference.misfit import treat_misfit
 from bayespot.likelihood import FitProblem, log_posterior
 from bayespot.parameters import Layout
 from bayespot.posterior import Posterior
@@ -178,7 +179,7 @@ def nuts(
         "diverging": kept["diverging"],
         "reached_max_treedepth": kept["num_steps"] >= 2**max_tree_depth - 1,
     }
-    return build_posterior(
+    posterior = build_posterior(
         problem, center + kept["z"] @ factor.T, method="nuts", sample_stats=stats,
         details={
             "chains": chains, "warmup": warmup, "draws": draws, "target_accept": target_accept,
@@ -187,6 +188,7 @@ def nuts(
             "seconds_modes": searched - began, "seconds": time.perf_counter() - began,
         },
     )
+    return treat_misfit(problem, posterior, jax.random.fold_in(key, 1))
 
 
 class _Run:

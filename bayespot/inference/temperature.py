@@ -35,6 +35,7 @@ import numpy as np
 from scipy import linalg
 
 from bayespot.errors import LabelError
+from bayespot.inference.evidence import Evidence
 from bayespot.inference.grams import (
     Grams,
     columns_of,
@@ -42,7 +43,6 @@ from bayespot.inference.grams import (
     residual_labels,
     weights_of,
 )
-from bayespot.inference.linear_gaussian import Evidence
 from bayespot.likelihood import FitProblem
 
 GRID = np.logspace(0.0, 3.5, 141)
@@ -50,6 +50,9 @@ GRID = np.logspace(0.0, 3.5, 141)
 
 NOISE_GRID = np.concatenate([[0.0], np.logspace(-2.0, 2.0, 81)])
 """White noise that is tried, in units of the root of the mean squared miss of its kind."""
+
+NO_NOISE = 1e-12
+"""In place of a noise scale of zero, in its unit."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +188,35 @@ def choose_temperature(left_out: LeftOut) -> Temperature:
     ]) / len(set(left_out.fold))
     value = float(GRID[np.argmin(scores)])
     variance = value * left_out.leverage + left_out.floor
-    noise = np.zeros(3)
+    noise = np.full(3, NO_NOISE)
     by_kind = left_out.balanced(kinds=True)
     for kind in range(3):
         mine = np.where(left_out.kind == kind, by_kind, 0.0)
         if mine.any():
             scale = np.sqrt(mine @ left_out.miss**2 / mine.sum())
             noise[kind] = min(
-                NOISE_GRID * scale, key=lambda sigma: score(variance + sigma**2, mine)
+                NOISE_GRID * scale + NO_NOISE, key=lambda sigma: score(variance + sigma**2, mine)
             )
     return Temperature(value, noise, GRID, scores)
+
+
+def spread_marks(left_out: LeftOut, temperature: Temperature) -> dict[str, float]:
+    """Largest typical spread with which a fold was predicted, eV/atom and eV/Å.
+
+    The temperature was tuned on these predictions: where a spread is larger nothing was tested. Of
+    a structure's force components the largest counts, of a fold's structures the median.
+    """
+    spread, marks = np.sqrt(temperature.value * left_out.leverage), {}
+    for kind, name in ((0, "energy"), (1, "forces")):
+        mine = left_out.kind == kind
+        folds = [mine & (left_out.fold == fold) for fold in set(left_out.fold[mine])]
+        if folds:
+            marks[name] = max(
+                float(np.median(_largest(spread[at], left_out.structure[at]))) for at in folds
+            )
+    return marks
+
+
+def _largest(values: np.ndarray, structure: np.ndarray) -> np.ndarray:
+    """The largest value of every structure."""
+    return np.array([values[structure == s].max() for s in np.unique(structure)])

@@ -172,8 +172,10 @@ class ACE(LinearPotential):
         """Largest cutoff, or the upper bound of its prior where it is sampled, Å."""
         return largest(priors["cutoff"], "cutoff")
 
-    def held(self) -> ACE:
+    def held(self) -> ACE | None:
         """See `LinearPotential.held`: the core, with the smallest basis that there is."""
+        if self.core <= 0:
+            return None
         kinds = len(self.species)
         return self.replace(degree_1=0, degree_2=-1, degree_3=-1, c=np.zeros(1), e0=np.zeros(kinds))
 

@@ -103,8 +103,8 @@ class LinearPotential(Potential):
         """
         return (), np.zeros((len(self.coordinates("function")), 0))
 
-    def held(self) -> Potential:
-        """A potential of what is not fitted: this one with ``c`` and ``e0`` at zero."""
+    def held(self) -> Potential | None:
+        """A potential of what is not fitted, ``c`` and ``e0`` zero; None if that is zero."""
         return self.replace(c=np.zeros_like(self.c), e0=np.zeros_like(self.e0))
 
     def evaluate_by_design(self, graph: NeighborGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

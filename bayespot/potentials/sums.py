@@ -52,6 +52,13 @@ class SumPotential(Potential):
             object.__setattr__(part, name, getattr(self, f"{prefix}_{name}"))
         return part
 
+    def parts_of_draws(self) -> list[Potential]:
+        """All components of a sum whose leaves have a leading axis of draws; the first has e0."""
+        parts = self.parts
+        for k, part in enumerate(parts):
+            object.__setattr__(part, "e0", np.asarray(self.e0) * (k == 0))
+        return parts
+
     @property
     def parts(self) -> list[Potential]:
         """All components, see `part`."""

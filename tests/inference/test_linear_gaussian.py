@@ -9,11 +9,12 @@ from scipy import stats
 import bayespot
 from bayespot.data.dataset import Dataset, Labels
 from bayespot.errors import PriorError
-from bayespot.evaluate import evaluate
+from bayespot.evaluate import evaluate, evaluate_draws
 from bayespot.graph import build_graph
-from bayespot.inference.assemble import _log_likelihood_of_predictions
+from bayespot.inference.assemble import log_likelihood_of_predictions
+from bayespot.inference.evidence import Evidence
 from bayespot.inference.grams import collect_grams
-from bayespot.inference.linear_gaussian import Evidence, linear_gaussian
+from bayespot.inference.linear_gaussian import linear_gaussian
 from bayespot.inference.nuts import nuts
 from bayespot.likelihood import FitProblem, NoiseFloor
 from bayespot.posterior import Posterior
@@ -228,7 +229,10 @@ def test_the_likelihood_of_predictions_is_the_likelihood():
     problem = make_problem()
     u = 0.3 * np.random.default_rng(3).standard_normal((10, problem.space.size))
     expected = np.stack([problem.log_likelihood_by_structure(one) for one in u])
-    np.testing.assert_allclose(_log_likelihood_of_predictions(problem, u), expected, rtol=1e-9)
+    found = log_likelihood_of_predictions(
+        problem, u, evaluate_draws(problem.space.potential(u), problem.graph)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_priors_of_the_user_stay():

@@ -1,0 +1,155 @@
+"""The evidence of a linear potential: noise scales and prior settings as numbers to maximise.
+
+See `bayespot.inference.linear_gaussian` for the formulas.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg, optimize
+
+from bayespot.inference.grams import Grams, require_linear
+from bayespot.likelihood import FitProblem
+
+BOUND = 12.0
+"""How far a setting of the priors (a logarithm or a power) may move from where it starts."""
+
+ROUNDING = 1e-12
+"""Added to the diagonal of a Gram matrix, relative: what its sums have lost to rounding. It keeps
+the matrix definite where priors are so wide that columns are dependent to working precision."""
+
+FAMILY_WIDTH = 1.0
+"""Prior sd of ln sigma of a family around that of all families."""
+
+
+def _cholesky(precision: np.ndarray) -> np.ndarray:
+    """Lower factor of I + ``precision``; see `ROUNDING`."""
+    diagonal, rounding = np.diag_indices_from(precision), ROUNDING
+    clean = precision[diagonal].copy()
+    while True:
+        precision[diagonal] = clean * (1.0 + rounding) + 1.0
+        try:
+            return linalg.cholesky(precision, lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            rounding *= 100.0
+
+
+class Gaussian(NamedTuple):
+    """The posterior of the free parameters at given noise and priors."""
+
+    mean: np.ndarray  # [p] of the standard-normal coordinates
+    factor: np.ndarray  # [p, p] lower Cholesky factor of the precision H
+    evidence: float
+    """ln p(y) with the log prior of the noise scales."""
+
+
+class Evidence:
+    r"""ln p(y) as a function of noise scales and prior settings.
+
+    Parameters
+    ----------
+    problem : FitProblem
+    grams : Grams
+    by_family : bool
+        Let each family have noise scales of its own, with :math:`\ln \sigma_{gk} \sim
+        N(\ln \sigma_k, 1)`.
+    """
+
+    def __init__(self, problem: FitProblem, grams: Grams, *, by_family: bool = False) -> None:
+        potential = require_linear(problem)
+        space, self.grams = problem.space, grams
+        n = space.layout.n_theta
+        self.center = np.array([prior.center for prior in space.priors[:n]])
+        self.cross = grams.cross - grams.gram @ self.center
+        self.squares = grams.squares - (grams.cross + self.cross) @ self.center
+        self._map_noise(problem, by_family)
+        self.settings, slopes = potential.prior_slopes()
+        self.slopes = np.zeros((n, len(self.settings)))
+        declared = {item.name: item for item in potential.parameters()}["c"]
+        for row, position in enumerate(space.layout.free):
+            # Coefficients come first among the entries. A prior that the user gave stays as it is.
+            if position < len(slopes) and space.priors[row] == potential.prior_of(
+                declared, position
+            ):
+                self.slopes[row] = slopes[position]
+        start = np.array([getattr(potential, name) for name in self.settings], dtype=float)
+        self.offset = np.log([prior.sd for prior in space.priors[:n]]) - self.slopes @ start
+        self.start = np.concatenate([self.noise_center, start])
+        """Where the search starts: logarithms of the noise, then the settings."""
+
+    def _map_noise(self, problem: FitProblem, by_family: bool) -> None:
+        """Ln sigma of every group and kind as a linear map of the unknowns, and their prior."""
+        space, families = problem.space, np.array(self.grams.families)
+        names = sorted(set(problem.dataset.families)) if by_family else []
+        sampled = list(space.layout.noise)
+        columns = [np.tile(np.arange(3) == k, (len(families), 1)) for k in sampled]
+        columns += [
+            np.outer(families == name, np.arange(3) == k) for name in names for k in sampled
+        ]
+        self.noise_names = sampled, names
+        self.noise_map = np.stack(columns, axis=-1).astype(float) if columns else np.zeros(
+            (len(families), 3, 0)
+        )
+        fixed = np.where(np.isin(np.arange(3), sampled), 0.0, np.log(space.constants.sigma))
+        self.noise_offset = np.tile(fixed, (len(families), 1))
+        priors = space.priors[space.layout.n_theta :]
+        n_more = len(names) * len(sampled)
+        self.noise_center = np.array([np.log(p.center) for p in priors] + [0.0] * n_more)
+        self.noise_width = np.array([p.sd for p in priors] + [FAMILY_WIDTH] * n_more)
+
+    def scales(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Noise scales [g, 3] and prior standard deviations [p]."""
+        n = len(self.noise_center)
+        sigma = np.exp(self.noise_offset + self.noise_map @ eta[:n])
+        return sigma, np.exp(self.offset + self.slopes @ eta[n:])
+
+    def posterior(self, eta: np.ndarray) -> Gaussian:
+        """The posterior of the parameters at ``eta``."""
+        sigma, sd = self.scales(eta)
+        variance, counts = sigma**2 + self.grams.floor, self.grams.counts
+        inverse = np.where(counts > 0, 1.0 / variance, 0.0)
+        precision = np.tensordot(inverse, self.grams.gram, axes=2) * sd[:, None] * sd
+        factor = _cholesky(precision)
+        right = sd * np.tensordot(inverse, self.cross, axes=2)
+        mean = linalg.cho_solve((factor, True), right, check_finite=False)
+        noise = (eta[: len(self.noise_center)] - self.noise_center) / self.noise_width
+        value = (
+            0.5 * mean @ right - np.log(np.diag(factor)).sum()
+            - 0.5 * (inverse * self.squares + counts * np.log(2 * np.pi * variance)).sum()
+            - 0.5 * noise @ noise
+        )
+        return Gaussian(mean, factor, float(value))
+
+    def value_and_gradient(self, eta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The evidence and its derivatives."""
+        at = self.posterior(eta)
+        sigma, sd = self.scales(eta)
+        inverse, _ = linalg.lapack.dpotri(at.factor, lower=1)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        w, gram = sd * at.mean, self.grams.gram
+        second = np.outer(w, w) + inverse * sd[:, None] * sd
+        # Expected weighted squares of the residuals.
+        expected = self.squares - 2 * self.cross @ w + np.tensordot(gram, second, axes=2)
+        variance, counts = sigma**2 + self.grams.floor, self.grams.counts
+        by_sigma = np.where(counts > 0, expected / variance**2 - counts / variance, 0) * sigma**2
+        n = len(self.noise_center)
+        noise = np.tensordot(by_sigma, self.noise_map, axes=2)
+        noise -= (eta[:n] - self.noise_center) / self.noise_width**2
+        by_sd = at.mean**2 + np.diag(inverse) - 1.0
+        return at.evidence, np.concatenate([noise, by_sd @ self.slopes])
+
+    def maximize(self) -> tuple[np.ndarray, int]:
+        """The best ``eta`` and the number of evaluations."""
+        bounds = [(e - BOUND, e + BOUND) for e in self.start]
+
+        def loss(eta: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = self.value_and_gradient(eta)
+            return -value, -gradient
+
+        found = optimize.minimize(
+            loss, self.start, jac=True, method="L-BFGS-B", bounds=bounds,
+            options={"maxiter": 200, "ftol": 1e-9},
+        )
+        return found.x, int(found.nfev)
