@@ -192,7 +192,7 @@ def test_a_draw_is_one_potential(wrong, treated):
 
 
 def test_the_mean_is_corrected_and_the_spread_is_honest(wrong, treated):
-    problem, posterior = wrong
+    _, posterior = wrong
     atoms, _ = silicon(24, seed=9)
     labels = labelled(StillingerWeber.silicon_1985(), atoms, noise=np.zeros(3)).labels
     energy = np.array([label.energy for label in labels])
