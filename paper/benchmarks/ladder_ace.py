@@ -51,10 +51,14 @@ FLOOR = NoiseFloor(1e-5, 1e-4, 1e-5)
 """Far below any misfit: the noise scales are inferred."""
 
 SETTINGS = {
-    "Si": {"cutoff": 6.0, "degree_1": 16, "degree_2": 16, "degree_3": 12, "nu_forces": 30.0},
-    "Li": {"cutoff": 6.5, "degree_1": 16, "degree_2": 14, "degree_3": 10, "nu_forces": 30.0},
-    "Cu": {"cutoff": 5.0, "degree_1": 16, "degree_2": 14, "degree_3": 11, "nu_forces": 30.0},
-    "Ni": {"cutoff": 5.0, "degree_1": 16, "degree_2": 14, "degree_3": 11, "nu_forces": 30.0},
+    "Si": {"cutoff": 5.92, "map_p": 1.0, "map_q": 4.0, "angular_weight": 0.5,
+           "degree_1": 16, "degree_2": 12, "degree_3": 9, "nu_forces": 30.0},
+    "Li": {"cutoff": 8.19, "map_p": 1.0, "map_q": 2.0, "angular_weight": 0.75,
+           "degree_1": 16, "degree_2": 12, "degree_3": 9, "nu_forces": 30.0},
+    "Cu": {"cutoff": 5.75, "map_p": 2.0, "map_q": 4.0, "angular_weight": 0.5,
+           "degree_1": 16, "degree_2": 12, "degree_3": 8, "nu_forces": 30.0},
+    "Ni": {"cutoff": 4.96, "map_p": 2.0, "map_q": 4.0, "angular_weight": 0.5,
+           "degree_1": 16, "degree_2": 12, "degree_3": 8, "nu_forces": 30.0},
 }
 SMALL = {"degree_1": 10, "degree_2": 8, "degree_3": 6}
 

@@ -1,0 +1,255 @@
+"""Do error bars cover the truth? Families of public DFT data, each predicted without it.
+
+Usage: python paper/benchmarks/calibration.py SET FORM [--most 20] [--method map|nuts] [--basis ...]
+
+SET is an element of mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3) in ../shared/data;
+FORM a name of `bayespot potentials`. Published splits are put together and split again by family:
+strained cells, surfaces, snapshots of the solid and of the liquid (temperature below or above the
+melting point), and snapshots with a vacancy, two kinds by energy. At most so many of a family,
+evenly spaced. Nothing of a family is seen by the fit that predicts it, and no setting was chosen on
+these families: all are the defaults of the package.
+
+Methods: ``none`` (spread of the parameters), ``none + noise`` (with the inferred noise),
+``frederiksen`` (parameters, covariance times T0 = 2 C0 / Np), ``discrepancy`` (the default), and
+``discrepancy, rich`` (its larger basis). With ``--method map`` the parameters are at their most
+probable values; their spread is then that of the Gaussian there, linearised.
+
+Rows go to paper/results/calibration_tables.json, one record a family and quantity.
+"""
+
+# ruff: noqa: E402  (threads and the cache are configured before anything is compiled)
+import argparse
+import json
+import os
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax
+import numpy as np
+
+import bayespot
+
+bayespot.configure()
+
+from ladder_fits import potential_of
+
+from bayespot.calibration import HeldOut, calibration_table
+from bayespot.data.dataset import Dataset, has_vacuum
+from bayespot.inference.discrepancy import add_discrepancy
+from bayespot.inference.laplace import whitening
+from bayespot.inference.map import map_estimate
+from bayespot.inference.nuts import nuts
+from bayespot.likelihood import FitProblem, reference_from_data
+from bayespot.posterior import Posterior
+from bayespot.prediction import Prediction, predict
+from bayespot.scoring import symmetry_zeros
+from bayespot.units import GPA
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data" / "mlearn"
+RESULTS = ROOT / "paper" / "results"
+
+MELTING = {"Si": 1687.0, "Li": 454.0, "Cu": 1358.0, "Ni": 1728.0}
+"""K, at normal pressure: CRC Handbook of Chemistry and Physics."""
+
+CONSTANT_PRESSURE = {"Cu": 2.66 / GPA, "Ni": 3.02 / GPA}
+"""What the stresses of the elastic cells exceed the derivative of their own energies by (README of
+the set); taken off all stresses, as `bayespot.read` advises."""
+
+FIXED = {"StillingerWeber": {"r_c": 1.58}}
+"""In bond lengths: the cut-off of Stillinger and Weber's silicon; shells that enter and leave make
+several modes."""
+
+
+def dataset_of(name: str, most: int) -> Dataset:
+    """All structures of an element in families of at most ``most``."""
+    data = bayespot.read(DATA / f"mlearn_{name}.extxyz.xz", check=name not in CONSTANT_PRESSURE)
+    energy = np.array([
+        label.energy / len(a) for a, label in zip(data.structures, data.labels, strict=True)
+    ])
+    hot = energy > _two_groups(energy[np.array(data.families) == "vacancy"])
+    families = []
+    for k, (family, atoms) in enumerate(zip(data.families, data.structures, strict=True)):
+        if family == "aimd":
+            family = "liquid" if atoms.info["temperature_K"] > MELTING[name] else "solid"
+        elif family == "vacancy":
+            family = "vacancy, hot" if hot[k] else "vacancy, cold"
+        families.append("elastic" if family == "ground_state" else family)
+    shift = CONSTANT_PRESSURE.get(name, 0.0) * np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    labels = [
+        label if label.stress is None else replace(label, stress=label.stress - shift)
+        for label in data.labels
+    ]
+    names, rows = np.array(families), []
+    for family in sorted(set(families)):
+        mine = np.flatnonzero(names == family)
+        rows += list(mine[np.unique(np.linspace(0, len(mine) - 1, most).round().astype(int))])
+    return Dataset.from_atoms(
+        [data.structures[k] for k in rows], [labels[k] for k in rows],
+        families=[families[k] for k in rows],
+    )
+
+
+def _two_groups(values: np.ndarray) -> float:
+    """The border that splits numbers into two groups of least variance within."""
+    values = np.sort(values)
+    cuts = range(1, len(values))
+    best = min(cuts, key=lambda k: values[:k].var() * k + values[k:].var() * (len(values) - k))
+    return 0.5 * (values[best - 1] + values[best])
+
+
+def linearised(problem: FitProblem, posterior: Posterior, structures: Dataset, scale: float
+               ) -> Prediction:
+    """Prediction at the mode with the spread of the Gaussian there, linear in the parameters.
+
+    Draws of a thousandth of the width; their deviations are multiplied back.
+    """
+    u = posterior.u[0]
+    z = np.random.default_rng(0).standard_normal((60, len(u)))
+    factor = whitening(problem, u)
+    small = Posterior(posterior.tree.copy())
+    small.__dict__["u"] = np.concatenate([u + 1e-3 * z @ factor.T, u - 1e-3 * z @ factor.T])
+    out = predict(small, structures, n_draws=120, allow_unconverged=True)
+    half = len(z)
+
+    def stretched(draws: np.ndarray) -> np.ndarray:
+        center = 0.5 * (draws[:half] + draws[half:])
+        return center.mean(axis=0) + 0.5 * (draws - np.roll(draws, half, axis=0)) * scale / 1e-3
+
+    return replace(out, energy_draws=stretched(out.energy_draws),
+                   forces_draws=stretched(out.forces_draws),
+                   stress_draws=stretched(out.stress_draws))
+
+
+def cases_of(prediction: Prediction, truth: Dataset, *, noise: bool, method: str, name: str,
+             first: int, fixed: dict) -> list[HeldOut]:
+    """One quantity each; ``fixed`` remembers what symmetry fixes, from the first method."""
+    sizes = np.array([len(a) for a in truth.structures])
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    stressed = np.array([label.stress is not None and not has_vacuum(a)
+                         for a, label in zip(truth.structures, truth.labels, strict=True)])
+    truths = {
+        "energy": np.array([label.energy for label in truth.labels]) / sizes,
+        "forces": np.concatenate([label.forces for label in truth.labels]).ravel(),
+        "stress": np.array([
+            label.stress for k, label in enumerate(truth.labels) if stressed[k]
+        ]).ravel(),
+    }
+    rows = {"energy": np.arange(len(sizes)), "forces": np.repeat(owner, 3),
+            "stress": np.repeat(np.flatnonzero(stressed), 6)}
+    found = []
+    for quantity, y in truths.items():
+        if not y.size:
+            continue
+        per = sizes if quantity == "energy" else 1.0
+        mean, epistemic, white = (
+            getattr(prediction, f"{quantity}{suffix}") / per
+            for suffix in ("", "_parameter_std", "_noise_std")
+        )
+        if quantity == "stress":
+            mean, epistemic, white = (v[stressed] for v in (mean, epistemic, white))
+        mean, epistemic, white = (np.ravel(v) for v in (mean, epistemic, white))
+        if quantity not in fixed:
+            zero = 1e-3 if quantity == "forces" else 1e-3 / GPA
+            fixed[quantity] = (
+                symmetry_zeros(y, epistemic, zero=zero) if quantity != "energy"
+                else np.zeros(y.shape, bool)
+            )
+        floor = {"energy": 1e-3, "forces": 1e-2, "stress": 0.05 / GPA}[quantity]
+        std = np.hypot(epistemic, white if noise else floor)
+        found.append(HeldOut(
+            quantity, mean, std, epistemic, y, np.array(truth.families)[rows[quantity]],
+            first + rows[quantity], fixed[quantity], (prediction.extrapolation > 1)[rows[quantity]]
+            if method.startswith("discrepancy") else np.zeros(y.shape, bool), method, name,
+        ))
+    return found
+
+
+def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Namespace
+         ) -> dict[str, list[HeldOut]]:
+    """Fit without a family, predict it by every method."""
+    rest = np.array(data.families) != family
+    train, test = data[np.flatnonzero(rest)], data[np.flatnonzero(~rest)]
+    reference = reference_from_data(train, (name,))
+    held = {k: v * reference.length for k, v in FIXED.get(form, {}).items()}
+    problem = FitProblem(potential_of(form, name, reference.length), train,
+                         reference=reference, fixed=held)
+    key = jax.random.key(0)
+    if options.method == "map":
+        posterior = map_estimate(problem, key=key, starts=options.starts)
+        squares, _ = problem.misfit_by_structure(posterior.u[0])
+        variance = problem.space.sigma(posterior.u[0]) ** 2 + problem.floor_by_structure()
+        cost = 0.5 * (squares / variance).sum()  # C0 with the weights of the fit
+        plain = linearised(problem, posterior, test, 1.0)
+        wide = linearised(problem, posterior, test, float(np.sqrt(
+            2 * cost / problem.space.layout.n_theta
+        )))
+    else:
+        posterior = nuts(problem, key=key, warmup=options.warmup, draws=options.draws,
+                         starts=options.starts, progress=False)
+        plain, wide = predict(posterior, test, n_draws=200, allow_unconverged=True), None
+    first, fixed = int(np.flatnonzero(~rest)[0]), {}
+    common = {"name": name, "first": first, "fixed": fixed}
+    found = {
+        "none": cases_of(plain, test, noise=False, method="none", **common),
+        "none + noise": cases_of(plain, test, noise=True, method="none + noise", **common),
+    }
+    if wide is not None:
+        found["frederiksen"] = cases_of(wide, test, noise=False, method="frederiksen", **common)
+    for basis in ("base", "rich"):
+        method = "discrepancy" if basis == "base" else f"discrepancy, {basis}"
+        treated = add_discrepancy(problem, posterior, key=jax.random.key(1), basis=basis,
+                                  n_draws=200)
+        out = predict(treated, test, n_draws=200, allow_unconverged=True)
+        found[method] = cases_of(out, test, noise=True, method=method, **common)
+        print(f"  {method}: T {treated.record['details']['temperature']:.1f}, "
+              f"grade {np.median(out.extrapolation):.2f}", flush=True)
+    return found
+
+
+def together(folds: list[HeldOut]) -> HeldOut:
+    """The folds of one data set under each other."""
+    columns = [f.name for f in fields(HeldOut) if f.name not in ("quantity", "method", "data")]
+    return replace(folds[0], **{
+        name: np.concatenate([getattr(one, name) for one in folds]) for name in columns
+    })
+
+
+def main() -> None:
+    """One data set and form."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("set", choices=sorted(MELTING))
+    parser.add_argument("form")
+    parser.add_argument("--most", type=int, default=20)
+    parser.add_argument("--method", choices=["map", "nuts"], default="map")
+    parser.add_argument("--starts", type=int, default=4)
+    parser.add_argument("--warmup", type=int, default=250)
+    parser.add_argument("--draws", type=int, default=250)
+    parser.add_argument("--out", type=Path, default=RESULTS / "calibration_tables.json")
+    options = parser.parse_args()
+    data = dataset_of(options.set, options.most)
+    by_method: dict[str, list[HeldOut]] = {}
+    for family in sorted(set(data.families)):
+        began = time.perf_counter()
+        print(f"{options.set} {options.form} without {family} "
+              f"({data.families.count(family)} structures)", flush=True)
+        for method, cases in fold(options.set, options.form, data, family, options).items():
+            by_method.setdefault(method, []).extend(cases)
+        print(f"  {time.perf_counter() - began:.0f} s", flush=True)
+    records = []
+    for cases in by_method.values():
+        kinds = dict.fromkeys(c.quantity for c in cases)
+        table = calibration_table([together([c for c in cases if c.quantity == q]) for q in kinds])
+        print(table.text(), flush=True)
+        records += [{"form": options.form, "fit": options.method, **r} for r in table.as_records()]
+    before = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    key = (options.set, options.form, options.method)
+    before = [r for r in before if (r["data"], r["form"], r["fit"]) != key]
+    options.out.write_text(json.dumps({"rows": before + records}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
