@@ -70,6 +70,9 @@ BASES: dict[str, dict[str, float]] = {
 CUTOFF = 2.4
 """Range of the discrepancy in bond lengths."""
 
+OFFSET = 0.1
+"""Prior sd of the discrepancy's energy of an isolated atom, eV."""
+
 
 @dataclass(frozen=True)
 class _Fitted:
@@ -230,10 +233,6 @@ def _layer_problem(problem: FitProblem, residual: Labels3, basis: str | Mapping[
         floor=problem.floor,
         nu_forces=problem.nu_forces,
     )
-
-
-OFFSET = 0.1
-"""Prior sd of the discrepancy's energy of an isolated atom, eV."""
 
 
 def _weights(fitted: _Fitted, residual: Labels3, where: np.ndarray, key: jax.Array) -> np.ndarray:

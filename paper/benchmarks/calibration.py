@@ -22,7 +22,7 @@ import argparse
 import json
 import os
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -37,7 +37,7 @@ bayespot.configure()
 from ladder_fits import potential_of
 
 from bayespot.calibration import HeldOut, calibration_table
-from bayespot.data.dataset import Dataset, has_vacuum
+from bayespot.data.dataset import Dataset
 from bayespot.inference.discrepancy import add_discrepancy
 from bayespot.inference.laplace import whitening
 from bayespot.inference.map import map_estimate
@@ -45,8 +45,8 @@ from bayespot.inference.nuts import nuts
 from bayespot.likelihood import FitProblem, reference_from_data
 from bayespot.posterior import Posterior
 from bayespot.prediction import Prediction, predict
-from bayespot.scoring import symmetry_zeros
 from bayespot.units import GPA
+from bayespot.validation import held_out_cases, together
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "mlearn"
@@ -124,50 +124,6 @@ def linearised(problem: FitProblem, posterior: Posterior, structures: Dataset, s
                    stress_draws=stretched(out.stress_draws))
 
 
-def cases_of(prediction: Prediction, truth: Dataset, *, noise: bool, method: str, name: str,
-             first: int, fixed: dict) -> list[HeldOut]:
-    """One quantity each; ``fixed`` remembers what symmetry fixes, from the first method."""
-    sizes = np.array([len(a) for a in truth.structures])
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    stressed = np.array([label.stress is not None and not has_vacuum(a)
-                         for a, label in zip(truth.structures, truth.labels, strict=True)])
-    truths = {
-        "energy": np.array([label.energy for label in truth.labels]) / sizes,
-        "forces": np.concatenate([label.forces for label in truth.labels]).ravel(),
-        "stress": np.array([
-            label.stress for k, label in enumerate(truth.labels) if stressed[k]
-        ]).ravel(),
-    }
-    rows = {"energy": np.arange(len(sizes)), "forces": np.repeat(owner, 3),
-            "stress": np.repeat(np.flatnonzero(stressed), 6)}
-    found = []
-    for quantity, y in truths.items():
-        if not y.size:
-            continue
-        per = sizes if quantity == "energy" else 1.0
-        mean, epistemic, white = (
-            getattr(prediction, f"{quantity}{suffix}") / per
-            for suffix in ("", "_parameter_std", "_noise_std")
-        )
-        if quantity == "stress":
-            mean, epistemic, white = (v[stressed] for v in (mean, epistemic, white))
-        mean, epistemic, white = (np.ravel(v) for v in (mean, epistemic, white))
-        if quantity not in fixed:
-            zero = 1e-3 if quantity == "forces" else 1e-3 / GPA
-            fixed[quantity] = (
-                symmetry_zeros(y, epistemic, zero=zero) if quantity != "energy"
-                else np.zeros(y.shape, bool)
-            )
-        floor = {"energy": 1e-3, "forces": 1e-2, "stress": 0.05 / GPA}[quantity]
-        std = np.hypot(epistemic, white if noise else floor)
-        found.append(HeldOut(
-            quantity, mean, std, epistemic, y, np.array(truth.families)[rows[quantity]],
-            first + rows[quantity], fixed[quantity], (prediction.extrapolation > 1)[rows[quantity]]
-            if method.startswith("discrepancy") else np.zeros(y.shape, bool), method, name,
-        ))
-    return found
-
-
 def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Namespace
          ) -> dict[str, list[HeldOut]]:
     """Fit without a family, predict it by every method."""
@@ -191,31 +147,26 @@ def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Nam
         posterior = nuts(problem, key=key, warmup=options.warmup, draws=options.draws,
                          starts=options.starts, progress=False)
         plain, wide = predict(posterior, test, n_draws=200, allow_unconverged=True), None
-    first, fixed = int(np.flatnonzero(~rest)[0]), {}
-    common = {"name": name, "first": first, "fixed": fixed}
-    found = {
-        "none": cases_of(plain, test, noise=False, method="none", **common),
-        "none + noise": cases_of(plain, test, noise=True, method="none + noise", **common),
-    }
+    numbers = np.flatnonzero(~rest)
+    common = {"numbers": numbers, "data": name}
+    found = {"none": held_out_cases(plain, test, floor=problem.floor, guard=False, method="none",
+                                    **common)}
+    # Every method leaves out what the first has found to be fixed by symmetry.
+    common["fixed"] = {case.quantity: case.fixed for case in found["none"]}
+    found["none + noise"] = held_out_cases(plain, test, guard=False, method="none + noise",
+                                           **common)
     if wide is not None:
-        found["frederiksen"] = cases_of(wide, test, noise=False, method="frederiksen", **common)
+        found["frederiksen"] = held_out_cases(wide, test, floor=problem.floor, guard=False,
+                                              method="frederiksen", **common)
     for basis in ("base", "rich"):
         method = "discrepancy" if basis == "base" else f"discrepancy, {basis}"
         treated = add_discrepancy(problem, posterior, key=jax.random.key(1), basis=basis,
                                   n_draws=200)
         out = predict(treated, test, n_draws=200, allow_unconverged=True)
-        found[method] = cases_of(out, test, noise=True, method=method, **common)
+        found[method] = held_out_cases(out, test, method=method, **common)
         print(f"  {method}: T {treated.record['details']['temperature']:.1f}, "
               f"grade {np.median(out.extrapolation):.2f}", flush=True)
     return found
-
-
-def together(folds: list[HeldOut]) -> HeldOut:
-    """The folds of one data set under each other."""
-    columns = [f.name for f in fields(HeldOut) if f.name not in ("quantity", "method", "data")]
-    return replace(folds[0], **{
-        name: np.concatenate([getattr(one, name) for one in folds]) for name in columns
-    })
 
 
 def main() -> None:
@@ -231,18 +182,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "calibration_tables.json")
     options = parser.parse_args()
     data = dataset_of(options.set, options.most)
-    by_method: dict[str, list[HeldOut]] = {}
+    by_method: dict[str, list[list[HeldOut]]] = {}
     for family in sorted(set(data.families)):
         began = time.perf_counter()
         print(f"{options.set} {options.form} without {family} "
               f"({data.families.count(family)} structures)", flush=True)
         for method, cases in fold(options.set, options.form, data, family, options).items():
-            by_method.setdefault(method, []).extend(cases)
+            by_method.setdefault(method, []).append(cases)
         print(f"  {time.perf_counter() - began:.0f} s", flush=True)
     records = []
     for cases in by_method.values():
-        kinds = dict.fromkeys(c.quantity for c in cases)
-        table = calibration_table([together([c for c in cases if c.quantity == q]) for q in kinds])
+        table = calibration_table(together(cases))
         print(table.text(), flush=True)
         records += [{"form": options.form, "fit": options.method, **r} for r in table.as_records()]
     before = json.loads(options.out.read_text())["rows"] if options.out.exists() else []

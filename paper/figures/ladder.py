@@ -2,13 +2,17 @@
 
     python paper/figures/ladder.py [--out FOLDER]
 
-Reads paper/results/ladder_fits.json (NUTS, by paper/benchmarks/ladder_fits.py) and the linear ACE
-rows of paper/results/ladder.json (closed form, by ladder_ace.py), writes ladder.md.
+Reads paper/results/ladder_fits.json (NUTS, by paper/benchmarks/ladder_fits.py), the linear ACE rows
+of paper/results/ladder.json (closed form, by ladder_ace.py) and ladder_physics.json (by
+ladder_physics.py); writes ladder.md and ladder.png.
 """
 
 import argparse
 import json
 from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PUBLISHED = {
@@ -45,8 +49,71 @@ def fit_row(fit: dict) -> str:
     )
 
 
+def alloy_lines() -> list[str]:
+    """The linear ACE of the alloys beside the published SNAP, from the claims."""
+    path = RESULTS / "ladder.json"
+    claims = json.loads(path.read_text(encoding="utf-8"))["claims"] if path.exists() else []
+    found = {c["name"]: c for c in claims if c["name"].startswith("ace_nbtaw_")}
+    families = [n.removeprefix("ace_nbtaw_").removesuffix("_energy_mae") for n in found
+                if n.endswith("_energy_mae")]
+    if not families:
+        return []
+    lines = [
+        "## Nb, Ta, W and their alloys", "",
+        "Linear ACE, closed form; in brackets the published SNAP.", "",
+        "| test family | structures | energy, meV/atom | force, eV/Å |", "|---|---|---|---|",
+    ]
+    for family in families:
+        energy, force = (found[f"ace_nbtaw_{family}_{q}_mae"] for q in ("energy", "forces"))
+        lines.append(
+            f"| {family} | {energy['n']} | {energy['value']:.2f} ({energy['target'][2:]}) "
+            f"| {force['value']:.4f} ({force['target'][2:]}) |"
+        )
+    return [*lines, ""]
+
+
+SHORT = {
+    "SuttonChen": "Sutton-\nChen", "FinnisSinclair": "Finnis-\nSinclair",
+    "ZhouJohnson": "Zhou-\nJohnson", "StillingerWeber": "Stillinger-\nWeber",
+    "SplineEAM": "spline\nEAM",
+}
+
+
+def _strip(ax: plt.Axes, values: dict[str, list[float]]) -> None:
+    """Every draw of every form as a point."""
+    rng = np.random.default_rng(0)
+    for k, found in enumerate(values.values()):
+        shown = np.maximum(np.abs(found), 1e-16)
+        ax.semilogy(k + 0.25 * (rng.random(len(shown)) - 0.5), shown, ".", ms=5, alpha=0.6)
+    ax.set_xticks(range(len(values)), [SHORT.get(form, form) for form in values], fontsize=8)
+    ax.set_xlim(-0.6, len(values) - 0.4)
+
+
+def picture(record: dict) -> plt.Figure:
+    """Elasticity, angles, and error beside spread."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    _strip(left, record["cauchy"])
+    left.set_ylabel(r"$|C_{12} - C_{44}|\,/\,C_{44}$, fcc at zero pressure")
+    left.set_title("pairs keep the Cauchy relation", fontsize=10)
+    _strip(middle, record["angles"])
+    middle.set_ylabel("flat against puckered sheet,\nrelative difference of energy")
+    middle.set_title("only bond order and beyond see angles", fontsize=10)
+    rungs = record["rungs"]
+    names = [SHORT.get(row["form"], row["form"]) for row in rungs]
+    right.plot(names, [row["test"]["forces"]["rmse"] for row in rungs], "o-", label="error (RMSE)")
+    right.plot(names, [row["spread"] for row in rungs], "s--", label="what the fit says")
+    right.plot(names, [row["corrected_rmse"] for row in rungs], "^:",
+               label="error with discrepancy")
+    right.set_ylim(0, None)
+    right.tick_params(axis="x", labelsize=8)
+    right.set_ylabel("force on the silicon test split, eV/Å")
+    right.set_title("each rung's error falls as its spread says", fontsize=10)
+    right.legend(fontsize=8)
+    return figure
+
+
 def main() -> None:
-    """Write the table."""
+    """Write the table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent)
     folder = parser.parse_args().out
@@ -67,6 +134,14 @@ def main() -> None:
             "| potential | fit | energy, meV/atom | force, eV/Å | stress, GPa | R-hat "
             "| divergences |", "|---|---|---|---|---|---|---|", *rows, "",
         ]
+    lines += alloy_lines()
+    path = RESULTS / "ladder_physics.json"
+    if path.exists():
+        figure = picture(json.loads(path.read_text(encoding="utf-8")))
+        figure.savefig(folder / "ladder.png", dpi=120)
+        lines += ["## What each rung can see", "", "![ladder](ladder.png)", "",
+                  "Points are prior draws; on the right, silicon with parameters at their most "
+                  "probable values, from 27 structures of the training split."]
     (folder / "ladder.md").write_text("\n".join(lines), encoding="utf-8")
 
 
