@@ -24,7 +24,7 @@ from bayespot.graph import NeighborGraph
 from bayespot.potentials.base import Potential, param
 from bayespot.potentials.priors import Normal
 
-KEPT_BYTES = 2**31
+KEPT_BYTES = 3 * 2**30
 """Largest design matrix that is kept, so that the passes of one fit share it."""
 
 BLOCK_ATOMS = 64

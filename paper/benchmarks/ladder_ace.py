@@ -60,7 +60,7 @@ SETTINGS = {
            "degree_1": 16, "degree_2": 10, "degree_3": 8, "nu_forces": 30.0},
     "Ni": {"cutoff": 4.96, "map_p": 2.0, "map_q": 4.0, "angular_weight": 0.5,
            "degree_1": 16, "degree_2": 12, "degree_3": 8, "nu_forces": 30.0},
-    "nbtaw": {"cutoff": 5.0, "degree_1": 10, "degree_2": 6, "degree_3": 3, "nu_forces": 30.0},
+    "nbtaw": {"cutoff": 4.6, "degree_1": 10, "degree_2": 6, "degree_3": 3, "nu_forces": 30.0},
 }
 SMALL = {"degree_1": 10, "degree_2": 8, "degree_3": 6}
 
