@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,8 @@ class PosteriorCalculator(Calculator):
     Results: energy, free_energy, forces, stress (means over draws, which are derivatives of the
     mean energy), energy_std, forces_std, stress_std (total: parameter spread and noise),
     energy_parameter_std, forces_parameter_std, stress_parameter_std and extrapolation. The whole
-    `Prediction`, draws and warnings included, is in ``prediction``.
+    `Prediction`, draws and warnings included, is in ``prediction``. The first structure outside of
+    the calibrated range gives a Python warning.
 
     Parameters
     ----------
@@ -49,6 +51,7 @@ class PosteriorCalculator(Calculator):
         self.posterior = posterior
         self.n_draws = n_draws
         self.prediction: Prediction | None = None
+        self._warned = False
 
     def calculate(
         self,
@@ -60,6 +63,9 @@ class PosteriorCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         p = predict(self.posterior, self.atoms, n_draws=self.n_draws, allow_unconverged=True)
         self.prediction = p
+        if self.posterior.calibrated and p.extrapolation[0] > 1 and not self._warned:
+            self._warned = True
+            warnings.warn("; ".join(p.warnings[0]), stacklevel=2)
         self.results = {
             "energy": float(p.energy[0]),
             "free_energy": float(p.energy[0]),

@@ -43,8 +43,11 @@ from bayespot.potentials.priors import Prior, Reference
 from bayespot.runtime import require_x64
 from bayespot.units import GPA, QUANTITIES
 
-MISFITS = ("discrepancy", "none")
+MISFITS = ("discrepancy", "tempered", "pro", "none")
 """Ways to treat a potential that cannot be right."""
+
+TEMPERATURES = ("families", "frederiksen")
+"""Rules for the temperature of ``misfit="tempered"``."""
 
 
 @dataclass(frozen=True)
@@ -256,9 +259,14 @@ class FitProblem:
         Measured convergence error of the DFT.
     nu_forces : float
         How many independent forces a structure counts as.
-    misfit : {"discrepancy", "none"}
+    misfit : {"discrepancy", "tempered", "pro", "none"}
         Treatment of a form that cannot be right: a function for what it misses
-        (`bayespot.inference.discrepancy`), or nothing, which is overconfident and says so.
+        (`bayespot.inference.discrepancy`); a spread of its parameters, by a temperature
+        (`bayespot.inference.tempered`) or chosen to predict (`bayespot.inference.pro`), which the
+        form itself bounds; or nothing, which is overconfident and says so.
+    temperature : {"families", "frederiksen"} or float, optional
+        Of ``misfit="tempered"`` alone: from families left out (the default), Frederiksen's rule,
+        or a number.
     """
 
     def __init__(
@@ -272,16 +280,19 @@ class FitProblem:
         floor: NoiseFloor | None = None,
         nu_forces: float = 6.0,
         misfit: str = "none",
+        temperature: float | str | None = None,
     ) -> None:
         require_x64()
         if misfit not in MISFITS:
             raise PriorError(f"misfit={misfit!r} is unknown: use one of {', '.join(MISFITS)}")
+        if temperature is not None:
+            _check_temperature(misfit, temperature)
         if not nu_forces > 0:
             raise PriorError(f"nu_forces={nu_forces} must be positive (6 is the default)")
         self.dataset = dataset
         self.floor = floor or NoiseFloor()
         self.nu_forces = float(nu_forces)
-        self.misfit = misfit
+        self.misfit, self.temperature = misfit, temperature
         self.initial = potential
         labelled = {
             "energy": any(label.energy is not None for label in dataset.labels),
@@ -414,6 +425,20 @@ class FitProblem:
                 step.misfit.counts[:, k] * slope**2
             ).sum()
         return hessian
+
+
+def _check_temperature(misfit: str, temperature: float | str) -> None:
+    if misfit != "tempered":
+        raise PriorError(
+            f"temperature={temperature!r} with misfit={misfit!r}: only misfit='tempered' takes one"
+        )
+    if isinstance(temperature, str):
+        if temperature not in TEMPERATURES:
+            raise PriorError(f"temperature={temperature!r} is unknown: use "
+                             f"{' or '.join(map(repr, TEMPERATURES))}, or a positive number")
+    elif not (np.isfinite(temperature) and temperature > 0):
+        raise PriorError(f"temperature={temperature} must be positive and finite (1 is the "
+                         "posterior as it is)")
 
 
 def reference_from_data(dataset: Dataset, species: Sequence[str]) -> Reference:

@@ -26,7 +26,7 @@ from bayespot.units import GPA, QUANTITIES
 
 SCHEMA = 1
 LISTED = 20
-"""Entries of a parameter up to which a summary has a line for each."""
+"""Entries of a parameter up to which each has a line in a summary and a panel in a picture."""
 
 NOT_INFORMED = 0.8
 """Posterior sd over prior sd, in the standard-normal coordinate, above which data said nothing."""
@@ -75,6 +75,11 @@ class Posterior:
         return self.record["misfit"]
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the spread was tuned on families left out, and the grade refers to them."""
+        return self.record["data"].get("spread_of") == "families left out"
+
+    @property
     def species(self) -> tuple[str, ...]:
         """The potential's species in its order."""
         return tuple(self.record["species"])
@@ -102,6 +107,16 @@ class Posterior:
     def parameter_names(self) -> list[str]:
         """Names of the sampled entries, noise scales last."""
         return self.space.names
+
+    @property
+    def listed(self) -> list[int]:
+        """Places of the entries that people read, in tables and pictures.
+
+        Of a parameter with very many entries (the weights of a linear form) there are none.
+        """
+        owners = [name.split("[")[0] for name in self.parameter_names]
+        sizes = Counter(owners)
+        return [k for k, owner in enumerate(owners) if sizes[owner] <= LISTED]
 
     @cached_property
     def u(self) -> np.ndarray:
@@ -246,7 +261,7 @@ class Posterior:
         """A line for every entry; a parameter with many entries has one for all of them."""
         names = [str(name) for name in table["parameter"].values]
         sizes = Counter(name.split("[")[0] for name in names)
-        shown = [name for name in names if sizes[name.split("[")[0]] <= LISTED]
+        shown = [names[k] for k in self.listed]
         width = 2 + max([14, *(len(name) for name in (*shown, *self.space.fixed))])
         lines = [
             f"{'parameter':<{width}}{'unit':<9}{'mean':>12}{'sd':>11}{'sd/prior':>10}"

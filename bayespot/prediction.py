@@ -20,7 +20,7 @@ from scipy import special
 
 from bayespot.data.dataset import Dataset, Labels
 from bayespot.errors import StructureError
-from bayespot.evaluate import evaluate_draws
+from bayespot.evaluate import Labels3, evaluate_draws
 from bayespot.graph import build_graph
 from bayespot.likelihood import FitProblem
 from bayespot.posterior import Posterior
@@ -44,7 +44,9 @@ class Prediction:
         Noise per atom energy, force component, stress component: inferred and floor.
     extrapolation : ndarray [n_structures]
         Parameter spread (energy per atom or force, whichever is farther out) over the largest on
-        any training structure; above 1 the structure is farther out than all data.
+        any training structure; above 1 the structure is farther out than all data. Where the
+        spread was calibrated on families left out, over the largest on one of those; above 1 the
+        structure is outside of the calibrated range.
     warnings : list of list of str
         For each structure, what is outside of what the potential was fitted to.
     """
@@ -208,12 +210,14 @@ def predict(
         atoms, posterior.species, posterior.cutoff, triplets=posterior.potential.needs_triplets
     )
     out = evaluate_draws(posterior.potentials(n_draws), graph)
-    periodic = np.array([a.pbc.all() for a in atoms])
-    stress = np.where(periodic[None, :, None], out.stress, np.nan)
     counts = np.array([len(a) for a in atoms])
     floor = posterior.floor
     sigma = np.hypot(posterior.sigma, [floor.energy, floor.forces, floor.stress])
     extrapolation = _extrapolation(posterior, out.energy / counts, out.forces, counts)
+    if posterior.calibrated:
+        out = _widened(out, extrapolation, counts)
+    periodic = np.array([a.pbc.all() for a in atoms])
+    stress = np.where(periodic[None, :, None], out.stress, np.nan)
     return Prediction(
         out.energy, out.forces, stress, counts, sigma, extrapolation,
         _warnings(posterior, atoms, graph, extrapolation), atoms,
@@ -235,6 +239,33 @@ def _extrapolation(
         if seen[q] > 0
     ]
     return np.max(grades, axis=0) if grades else np.zeros(len(counts))
+
+
+def _widened(out: Labels3, grade: np.ndarray, counts: np.ndarray) -> Labels3:
+    r"""Draws with the spread of a structure times its grade where that is above one.
+
+    At grade :math:`\gamma` that is a temperature :math:`T \max(1, \gamma)^2`: T inside of the range
+    in which it was tuned; outside the spread grows faster than the leverage, because prior scales
+    that were learned from the directions in the data need not hold for others. The mean is not
+    changed.
+    """
+    factor = np.maximum(1.0, grade)
+
+    def wider(draws: np.ndarray, by: np.ndarray) -> np.ndarray:
+        mean = draws.mean(axis=0)
+        return mean + by * (draws - mean)
+
+    return Labels3(
+        wider(out.energy, factor), wider(out.forces, np.repeat(factor, counts)[:, None]),
+        wider(out.stress, factor[:, None]),
+    )
+
+
+_FAR = {
+    True: "outside the calibrated range: spread {:.1f} times the largest on a family left out; its "
+    "bar was not tested this far out, add structures like this one to the data",
+    False: "far from the data: parameter spread {:.1f} times the largest on any training structure",
+}
 
 
 def _warnings(posterior: Posterior, atoms: Sequence[Atoms], graph, extrapolation: np.ndarray
@@ -266,10 +297,7 @@ def _warnings(posterior: Posterior, atoms: Sequence[Atoms], graph, extrapolation
                     f"closest {name} pair {r.min():.2f} Å, the data end at {closest[name]:.2f} Å"
                 )
         if extrapolation[k] > 1:
-            notes.append(
-                f"far from the data: parameter spread {extrapolation[k]:.1f} times the largest "
-                "on any training structure"
-            )
+            notes.append(_FAR[posterior.calibrated].format(extrapolation[k]))
         found.append(notes)
     return found
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bayespot.active.campaign import CampaignEvent, CampaignResult, run_baseline
 from bayespot.config import (
     RunConfig,
     campaign_settings,
+    dataset_of,
     fit_problem,
     learner_of,
     oracle_of,
@@ -25,9 +27,15 @@ from bayespot.data.dataset import Dataset
 from bayespot.errors import ConfigError
 from bayespot.posterior import Posterior
 from bayespot.prediction import predict
-from bayespot.report import write_campaign_report, write_fit_report
+from bayespot.report import (
+    write_campaign_report,
+    write_comparison_report,
+    write_fit_report,
+    write_validation_report,
+)
+from bayespot.validation import Validation, cross_validate, folds
 
-__all__ = ["CONFIG", "POSTERIOR", "fit_run", "learn_run"]
+__all__ = ["CONFIG", "POSTERIOR", "compare_runs", "fit_run", "learn_run", "validate_run"]
 
 CONFIG, POSTERIOR = "config.resolved.toml", "posterior.nc"
 
@@ -105,6 +113,101 @@ def _refuse_another(config: RunConfig, folder: Path) -> None:
             f"{folder} holds the run of another configuration ({path}); use another folder "
             "(--out) or --again"
         )
+
+
+def validate_run(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    by: str | int = "family",
+    progress: bool | Sampled = False,
+    happened: Callable[[str], None] | None = None,
+) -> Validation:
+    """Refit without each fold, predict it, and write whether the error bars hold.
+
+    Parameters
+    ----------
+    config : RunConfig
+    dataset : Dataset
+        Of `bayespot.config.dataset_of`.
+    folder : path
+        Gets the posterior of each fold, ``calibration.md``, ``.json`` and ``.png``. The same call
+        continues after a stop of any kind.
+    by : "family" or int
+        What is left out, see `bayespot.validation.folds`.
+    progress : bool or callable
+        Progress of the sampler.
+    happened : callable, optional
+        Gets a sentence before each fit.
+
+    Raises
+    ------
+    BayespotError
+        If the folder is of another run.
+    """
+    folder = Path(folder)
+    described = tomllib.loads(resolved_toml(config))
+    settings = {key: described[key] for key in described if key not in ("name", "learn")}
+
+    def fit(train: Dataset) -> Posterior:
+        checkpoint = folder / "checkpoint" / train.fingerprint()[:16]
+        problem = fit_problem(config, train)
+        posterior = run_fit(config, problem, progress=progress, checkpoint=checkpoint)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        return posterior
+
+    validation = cross_validate(
+        dataset, fit, folds=folds(dataset, by), folder=folder, settings=settings,
+        method=f"{config.potential.form}, misfit {config.noise.misfit}",
+        data=Path(dataset.source).name, progress=happened,
+    )  # fmt: skip
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    write_resolved(config, folder / CONFIG)
+    write_validation_report(validation, folder, title=f"Validation of {config.name}")
+    return validation
+
+
+def compare_runs(
+    configs: Sequence[RunConfig], folder: str | Path, **options: Any
+) -> tuple[dict[str, Validation], str]:
+    """Validate several runs on the same data, each in a folder of its name, and compare them.
+
+    Parameters
+    ----------
+    configs : sequence of RunConfig
+    folder : path
+        Gets ``comparison.md`` and ``comparison.json`` too.
+    **options
+        Of `validate_run`.
+
+    Returns
+    -------
+    validations : dict
+        Name of the run to `Validation`.
+    text : str
+        The comparison in Markdown.
+
+    Raises
+    ------
+    ConfigError
+        If two runs have one name or their data differ.
+    """
+    names = [config.name for config in configs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"runs to compare need names that differ, not {', '.join(names)}")
+    data = [dataset_of(config) for config in configs]
+    for config, other in zip(configs, data, strict=True):
+        if other.fingerprint() != data[0].fingerprint():
+            raise ConfigError(
+                f"{names[0]} and {config.name} are fits to different structures or labels: a "
+                "comparison needs the same [data]"
+            )
+    found = {
+        config.name: validate_run(config, data[0], Path(folder) / config.name, **options)
+        for config in configs
+    }
+    return found, write_comparison_report(found, folder)
 
 
 def learn_run(

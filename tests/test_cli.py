@@ -117,7 +117,7 @@ def test_help_is_fast_and_loads_nothing_heavy():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - begin
     assert run.returncode == 0, run.stderr
-    for name in ("fit", "predict", "learn", "status", "diagnose", "potentials", "demo"):
+    for name in ("fit", "validate", "predict", "learn", "status", "diagnose", "potentials", "demo"):
         assert name in run.stdout
     assert seconds < 5.0  # one second on an idle machine; this one may be busy
 
@@ -130,6 +130,7 @@ def test_fit_writes_everything(fitted):
     expected = {
         "posterior.nc", "config.resolved.toml", "summary.md", "parity.png", "coverage.png",
         "residuals_by_family.png", "posterior.png", "pairs.png", "contraction.png",
+        "identifiability.txt", "identifiability.json", "identifiability.png",
     }  # fmt: skip
     assert {p.name for p in fitted.iterdir()} == expected
     text = (fitted / "summary.md").read_text(encoding="utf-8")
@@ -176,6 +177,38 @@ def test_predict_writes_and_compares(command, fitted, folder):
     assert len(frames) == 12
     assert frames[0].info["bayespot_energy_std"] > 0
     assert frames[0].arrays["bayespot_forces"].shape == (4, 3)
+
+
+def test_validate_writes_and_compares(command, folder):
+    short = CONFIG.replace('"argon"', '"short"').replace("cutoff = 6.0", "cutoff = 5.0")
+    (folder / "short.toml").write_text(short, encoding="utf-8")
+    code, out, error = command("validate", "run.toml", "short.toml", "--out", "both")
+    assert code == 0, error
+    assert "1 of 2: without cold (6 structures)" in out
+    assert out.count("Of 90 % bars on structures not fitted: energy bars") == 2
+    assert "Weights of the best mixture: argon" in out
+    both = folder / "both"
+    assert {p.name for p in both.iterdir()} == {
+        "argon", "short", "comparison.md", "comparison.json",
+    }  # fmt: skip
+    assert {p.name for p in (both / "short").iterdir()} == {
+        "calibration.md", "calibration.json", "calibration.png", "config.resolved.toml",
+        "fold_000.nc", "fold_001.nc", "validation.json",
+    }  # fmt: skip
+    record = json.loads((both / "argon" / "calibration.json").read_text(encoding="utf-8"))
+    assert record["left_out"] == ["cold", "hot"]
+    assert {row["family"] for row in record["rows"] if not row["pooled"]} == {"cold", "hot"}
+    text = (both / "argon" / "calibration.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# Validation of argon\n\n{record['verdict']}")
+    before = (both / "short" / "fold_001.nc").stat().st_mtime_ns
+    assert command("validate", "short.toml", "--out", "both/short")[0] == 0  # without a fit
+    assert (both / "short" / "fold_001.nc").stat().st_mtime_ns == before
+    code, _, error = command("validate", "run.toml", "--out", "both/short")
+    assert (code, "other settings" in error) == (2, True)
+    code, _, error = command("validate", "run.toml", "--folds", "some")
+    assert (code, error) == (2, "ConfigError: --folds some: it is families, or a number")
+    code, _, error = command("validate", "run.toml", "run.toml")
+    assert (code, error[:12]) == (2, "ConfigError:")
 
 
 def test_diagnose_says_by_its_exit_code(command, fitted, tmp_path):

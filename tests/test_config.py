@@ -94,6 +94,8 @@ def test_defaults_and_types(folder):
         ("seed", True, "seed = True should be a valid integer"),
         ("learn.test_fraction", 1.5, "learn.test_fraction = 1.5 should be less than 1"),
         ("noise.nu_forces", -1, "noise.nu_forces = -1 should be greater than 0"),
+        ("noise.temperature", "hot", "noise.temperature = 'hot' is not one of 'families' or"),
+        ("noise.temperature", -1.0, "noise.temperature = -1.0 should be greater than 0"),
         ("fit.method", "nut", r"fit.method = 'nut' is not one of .*; did you mean 'nuts'\?"),
         ("learn.acquisition", "max-std", "did you mean 'max_std'"),
         ("priors.sigma.kind", "log", "priors.sigma: a prior needs kind = 'normal' or 'lognormal'"),

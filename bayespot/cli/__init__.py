@@ -109,6 +109,49 @@ def fit(
 
 
 @app.command()
+def validate(
+    configs: Annotated[
+        list[Path],
+        typer.Argument(help="TOML file of the run; several are compared.", metavar="CONFIG.toml"),
+    ],
+    folds: Annotated[
+        str, typer.Option(metavar="families|K", help="Leave out each family, or each of K parts.")
+    ] = "families",
+    out: Out = None,
+) -> None:
+    """Refit without each family and say whether error bars hold; continues after a stop."""
+    screen = _begin()
+    from bayespot.config import dataset_of, load_config
+    from bayespot.errors import ConfigError
+    from bayespot.runs import compare_runs, validate_run
+
+    if folds != "families" and not folds.isdigit():
+        raise ConfigError(f"--folds {folds}: it is families, or a number")
+    runs = [load_config(config) for config in configs]
+    for run in runs:
+        screen.show_cautions(run)
+    folder = out or Path(f"{runs[0].name}-validation")
+    text = ""
+    with screen.progress() as progress:
+        options: dict[str, Any] = {
+            "by": int(folds) if folds.isdigit() else "family",
+            "progress": progress.sampled, "happened": screen.show_step,
+        }  # fmt: skip
+        if len(runs) == 1:
+            run = runs[0]
+            found = {run.name: validate_run(run, dataset_of(run), folder, **options)}
+        else:
+            found, text = compare_runs(runs, folder, **options)
+    for name, validation in found.items():
+        screen.show_validation(name, validation)
+    screen.show_markdown(text.splitlines())
+    files = "calibration.md, calibration.json, calibration.png"
+    screen.print(f"written to {folder}: {files}", markup=False)
+    if any(validation.unconverged for validation in found.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     posterior: PosteriorFile,
     structures: Annotated[

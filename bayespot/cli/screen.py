@@ -13,10 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bayespot.active.report import collect_curve
+from bayespot.units import DISPLAY
 
 if TYPE_CHECKING:
     from bayespot.config import RunConfig
     from bayespot.posterior import Posterior
+    from bayespot.validation import Validation
 
 
 class RunProgress:
@@ -116,6 +118,35 @@ class Screen(Console):
         *lines, last = posterior.summary().splitlines()
         self.print("\n".join(lines), markup=False)
         self.print(last, style=style, markup=False)
+
+    def show_step(self, message: str) -> None:
+        """Print what a validation does next, or what did not converge."""
+        style = "red" if message.startswith("NOT") else None
+        self.print(message, style=style, markup=False)
+
+    def show_validation(self, name: str, validation: Validation) -> None:
+        """Print the means over families, what did not converge, and whether the bars hold."""
+        levels = validation.table.levels
+        table = Table(title=f"{name}: structures not fitted, mean over families")
+        columns = ["", "labels", *(f"in {100 * p:.3g} % bars" for p in levels)]
+        for column in (*columns, "RMSE", "spread", "rms z"):
+            table.add_column(column)
+        for row in (row for row in validation.table.rows if row.pooled and row.n):
+            unit = DISPLAY[row.quantity]
+            family = "" if row.family == "all" else f", {row.family}"
+            table.add_row(
+                f"{row.quantity}{family}", str(row.n),
+                *(row.coverage[p].percent() for p in levels),
+                f"{row.rmse * unit.factor:.3g} {unit.unit}",
+                f"{row.sharpness * unit.factor:.3g}",
+                "-" if row.rms_z is None else f"{row.rms_z:.2f}",
+            )  # fmt: skip
+        self.print(table)
+        for fold, problems in validation.unconverged.items():
+            self.print(
+                f"NOT CONVERGED without {fold}: {'; '.join(problems)}", style="red", markup=False
+            )
+        self.print(validation.verdict(), style="bold", markup=False)
 
     def show_prediction(self, prediction: Any, dataset: Any, most: int = 20) -> None:
         """Print energies with their spreads, and warnings, of the first structures."""

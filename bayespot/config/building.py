@@ -126,6 +126,7 @@ def _problem_settings(config: RunConfig) -> dict[str, Any]:
         "floor": floor_of(config),
         "nu_forces": config.noise.nu_forces,
         "misfit": config.noise.misfit,
+        "temperature": config.noise.temperature,
     }
 
 

@@ -102,11 +102,25 @@ class LogNormalTable(Table):
 PriorTable = Annotated[NormalTable | LogNormalTable, Field(discriminator="kind")]
 
 
+def _kind_of_temperature(value: Any) -> str:
+    return "rule" if isinstance(value, str) else "number"
+
+
+Temperature = Annotated[
+    Annotated[Literal["families", "frederiksen"], Tag("rule")] | Annotated[Positive, Tag("number")],
+    Discriminator(_kind_of_temperature),
+]
+
+
 class NoiseTable(Table):
-    """How many independent forces a structure counts as, and how misfit is treated."""
+    """How many independent forces a structure counts as, and how misfit is treated.
+
+    ``temperature`` is that of misfit = "tempered" alone, "families" if left out.
+    """
 
     nu_forces: Positive = 6.0
-    misfit: Literal["discrepancy", "none"] = "none"
+    misfit: Literal["discrepancy", "tempered", "pro", "none"] = "none"
+    temperature: Temperature | None = None
 
 
 class FitTable(Table):

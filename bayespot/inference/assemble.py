@@ -74,6 +74,7 @@ def build_posterior(
     tree["diagnostics"] = xr.DataTree(table)
     record = _record(problem, u, method, found + list(problems or []), details or {})
     record["data"]["training_spread"] = marks or _training_spread(problem, u, training)
+    record["data"]["spread_of"] = "families left out" if marks else "training structures"
     tree.attrs["bayespot"] = json.dumps(record)
     tree.attrs["inference_library"] = "numpyro" if method == "nuts" else "bayespot"
     return Posterior(tree)
@@ -207,7 +208,7 @@ def _diagnose(space: ParameterSpace, u: np.ndarray, stats: dict, method: str) ->
         columns["mcse_mean"] = columns["sd"] / np.sqrt(columns["ess_bulk"])
         problems = _failures(space.names, columns, stats)
     dataset = xr.Dataset(
-        {name: ("parameter", np.asarray(value)) for name, value in columns.items()},
+        {name: ("parameter", np.array(value)) for name, value in columns.items()},
         coords={"parameter": space.names},
         attrs={"chains": chains, "draws": n_draws},
     )

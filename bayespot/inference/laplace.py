@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayespot.inference.assemble import build_posterior
-from bayespot.inference.map import find_modes, value_and_gradient
-from bayespot.inference.misfit import treat_misfit
+from bayespot.inference.map import climb, find_modes, value_and_gradient
+from bayespot.inference.misfit import require_method, target_of, treat_misfit
+from bayespot.inference.pro import pro
 from bayespot.likelihood import FitProblem
 from bayespot.posterior import Posterior
 
@@ -60,14 +61,26 @@ def laplace(
         Number of draws.
     starts : int
         Starting points of the search for the mode.
+
+    Raises
+    ------
+    PriorError
+        If the misfit of a linear potential is to be treated, which `linear_gaussian` does.
     """
+    require_method(problem, "laplace")
     key_map, key_draws = jax.random.split(key)
     best = find_modes(problem, key_map, starts=starts)[0]
-    z = np.asarray(jax.random.normal(key_draws, (draws, problem.space.size)))
-    u = best.u + z @ whitening(problem, best.u).T
+    if problem.misfit == "pro":
+        return pro(problem, best.u, key=key_draws, draws=draws)
+    target = target_of(problem, best.u)
+    if target.density is not problem:
+        best = climb(target.density, best.u[: problem.space.layout.n_theta])
+    density = target.density
+    z = np.asarray(jax.random.normal(key_draws, (draws, density.space.size)))
+    u = best.u + z @ whitening(density, best.u).T
     problems = [] if best.converged else ["the optimiser stopped before its gradient vanished"]
     posterior = build_posterior(
-        problem, u[None], method="laplace", problems=problems,
-        details={"log_posterior": best.log_posterior, "starts": starts},
+        target.final, u[None], method="laplace", problems=problems, marks=target.marks,
+        details={"log_posterior": best.log_posterior, "starts": starts, **target.details},
     )
     return treat_misfit(problem, posterior, jax.random.fold_in(key, 1))

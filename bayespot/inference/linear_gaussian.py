@@ -34,7 +34,14 @@ from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.evidence import Evidence, Gaussian
 from bayespot.inference.grams import Grams, collect_grams
-from bayespot.inference.temperature import choose_temperature, folds_of, leave_out, spread_marks
+from bayespot.inference.temperature import (
+    NO_NOISE,
+    choose_temperature,
+    folds_of,
+    leave_out,
+    spread_marks,
+)
+from bayespot.inference.tempered import SOURCES
 from bayespot.likelihood import FitProblem, NoiseFloor
 from bayespot.parameters import ParameterSpace
 from bayespot.posterior import Posterior
@@ -57,7 +64,8 @@ def linear_gaussian(
     there; the record's ``details`` have the evidence, the settings and the number of parameters
     that the data determine. If the problem treats misfit by a discrepancy, the potential is its
     own: the covariance is multiplied by the temperature of `bayespot.inference.temperature`, and
-    what is left over is the noise.
+    what is left over is the noise. A tempered posterior is the same, with the problem's rule for
+    the temperature (`bayespot.inference.tempered`).
 
     Parameters
     ----------
@@ -79,24 +87,31 @@ def linear_gaussian(
     PriorError
         If the posterior is not Gaussian: another form, other parameters sampled, bounded priors.
     """
-    tempered = problem.misfit == "discrepancy"
+    if problem.misfit == "pro":
+        raise PriorError("misfit='pro' is no posterior that linear_gaussian has: use laplace")
+    tempered = problem.misfit != "none"
     if tempered and (by_family or grams is not None):
-        raise PriorError("misfit='discrepancy' chooses the noise from families left out: it goes "
-                         "with neither by_family nor grams")
-    folds = folds_of(problem.dataset.families) if tempered else None
+        raise PriorError(f"misfit={problem.misfit!r} chooses the noise from families left out: it "
+                         "goes with neither by_family nor grams")
+    by_rule = problem.temperature in (None, "families")
+    folds = folds_of(problem.dataset.families) if tempered and by_rule else None
     grams = grams or collect_grams(problem, folds)
     evidence = Evidence(problem, grams, by_family=by_family)
     eta, evaluations = evidence.maximize() if maximize else (evidence.start, 0)
     at = evidence.posterior(eta)
-    details, marks, noise, spread_by = {}, None, None, 1.0
+    details, marks, noise = {}, None, None
     if folds is not None:
         left_out = leave_out(problem, grams, evidence, eta, folds)
         temperature = choose_temperature(left_out)
         marks, noise = spread_marks(left_out, temperature), temperature.noise
-        spread_by = np.sqrt(temperature.value)
         details = {"temperature": temperature.value, "folds": sorted(set(folds)),
-                   "temperature_from": "families left out"}
-    final = _at_maximum(problem, evidence, eta, at, noise)
+                   "temperature_from": SOURCES["families"]}
+    elif tempered:
+        rule, noise = problem.temperature, np.full(3, NO_NOISE)
+        value = _frederiksen(evidence, eta, at) if rule == "frederiksen" else float(rule)
+        details = {"temperature": value, "temperature_from": SOURCES.get(rule, "given")}
+    spread_by = np.sqrt(details.get("temperature", 1.0))
+    final = at_maximum(problem, evidence, eta, at, noise)
     xi = np.asarray(jax.random.normal(key, (len(at.mean), draws)))
     u = at.mean + spread_by * linalg.solve_triangular(at.factor, xi, lower=True, trans="T").T
     spread = linalg.solve_triangular(at.factor, np.eye(len(at.mean)), lower=True)
@@ -109,7 +124,16 @@ def linear_gaussian(
     return build_posterior(final, u[None], method="linear_gaussian", details=details, marks=marks)
 
 
-def _at_maximum(problem: FitProblem, evidence: Evidence, eta: np.ndarray, at: Gaussian,
+def _frederiksen(evidence: Evidence, eta: np.ndarray, at: Gaussian) -> float:
+    """Frederiksen's T0 = 2 C0 / Np, see `bayespot.inference.tempered`."""
+    sigma, sd = evidence.scales(eta)
+    grams, w = evidence.grams, sd * at.mean
+    squares = evidence.squares - 2 * evidence.cross @ w + grams.gram @ w @ w
+    inverse = np.where(grams.counts > 0, 1.0 / (sigma**2 + grams.floor), 0.0)
+    return float((inverse * squares).sum() / len(w))
+
+
+def at_maximum(problem: FitProblem, evidence: Evidence, eta: np.ndarray, at: Gaussian,
                 noise: np.ndarray | None) -> FitProblem:
     """The problem with the priors and the noise that the evidence chose, or with other noise."""
     space, n = problem.space, len(evidence.noise_center)

@@ -23,7 +23,7 @@ from scipy.stats import qmc
 
 from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
-from bayespot.inference.misfit import treat_misfit
+from bayespot.inference.misfit import require_method, treat_misfit
 from bayespot.likelihood import FitProblem, Misfit, log_posterior
 from bayespot.posterior import Posterior
 
@@ -176,6 +176,7 @@ def subset(problem: FitProblem, key: jax.Array, atoms: int = SUBSET_ATOMS) -> Fi
         floor=problem.floor,
         nu_forces=problem.nu_forces,
         misfit=problem.misfit,
+        temperature=problem.temperature,
     )
 
 
@@ -226,7 +227,13 @@ def map_estimate(problem: FitProblem, *, key: jax.Array, starts: int = 16) -> Po
         Random key for the starting points.
     starts : int
         Number of starting points.
+
+    Raises
+    ------
+    PriorError
+        If the problem treats misfit by a spread of the parameters, which a mode does not have.
     """
+    require_method(problem, "map_estimate")
     modes = find_modes(problem, key, starts=starts)
     best = modes[0]
     problems = [] if best.converged else ["the optimiser stopped before its gradient vanished"]

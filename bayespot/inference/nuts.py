@@ -30,8 +30,8 @@ from numpyro.infer.hmc import hmc
 from bayespot.errors import BayespotError
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.laplace import whitening
-from bayespot.inference.map import find_modes
-from bayespot.inference.misfit import treat_misfit
+from bayespot.inference.map import climb, find_modes
+from bayespot.inference.misfit import require_method, target_of, treat_misfit
 from bayespot.likelihood import FitProblem, log_posterior
 from bayespot.parameters import Layout
 from bayespot.posterior import Posterior
@@ -113,8 +113,10 @@ def nuts(
     Raises
     ------
     BayespotError
-        If the checkpoint belongs to another problem or other settings.
+        If the checkpoint belongs to another problem or other settings, or the misfit is to be
+        treated in a way that takes no sampling.
     """
+    require_method(problem, "nuts")
     began = time.perf_counter()
     key_map, key_chains = jax.random.split(key)
     run = _Run(problem, checkpoint, {
@@ -123,7 +125,9 @@ def nuts(
         "data": problem.dataset.fingerprint(), "names": problem.space.names,
         "priors": np.asarray(problem.space.constants.priors).tolist(),
         "form": [problem.space.form.__name__, list(problem.space.layout.template[1])],
-        "floor": asdict(problem.floor), "nu_forces": problem.nu_forces, "misfit": problem.misfit,
+        "floor": asdict(problem.floor), "nu_forces": problem.nu_forces,
+        "misfit": problem.misfit if problem.temperature is None else
+        [problem.misfit, problem.temperature],
         "fixed": problem.space.fixed, "key": np.asarray(jax.random.key_data(key)).tolist()
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else np.asarray(key).tolist(),
     })
@@ -134,12 +138,16 @@ def nuts(
         kept = [m for m in found if best - m.log_posterior < MODE_WINDOW]
         modes = np.stack([m.u for m in kept])
         run.store_modes(modes)
+    target = target_of(problem, modes[0])
+    density = target.density
+    if density is not problem:
+        modes = np.stack([climb(density, u[: problem.space.layout.n_theta]).u for u in modes])
     center = modes[0]
-    factor = whitening(problem, center)
+    factor = whitening(density, center)
     searched = time.perf_counter()
-    start, advance = _kernel(problem.space.layout, warmup, target_accept, max_tree_depth)
+    start, advance = _kernel(density.space.layout, warmup, target_accept, max_tree_depth)
     show = _reporter(progress, chains * (warmup + draws))
-    arguments = jax.device_put((problem.space.constants, problem.data, center, factor))
+    arguments = jax.device_put((density.space.constants, density.data, center, factor))
 
     def one_chain(c: int) -> dict[str, np.ndarray]:
         state_key, z_key = jax.random.split(jax.random.fold_in(key_chains, c))
@@ -180,12 +188,14 @@ def nuts(
         "reached_max_treedepth": kept["num_steps"] >= 2**max_tree_depth - 1,
     }
     posterior = build_posterior(
-        problem, center + kept["z"] @ factor.T, method="nuts", sample_stats=stats,
+        target.final, center + kept["z"] @ factor.T, method="nuts", sample_stats=stats,
+        marks=target.marks,
         details={
             "chains": chains, "warmup": warmup, "draws": draws, "target_accept": target_accept,
             "max_tree_depth": max_tree_depth, "modes": len(modes),
             "gradients_warmup": int(warm), "gradients_draws": int(kept["num_steps"].sum()),
             "seconds_modes": searched - began, "seconds": time.perf_counter() - began,
+            **target.details,
         },
     )
     return treat_misfit(problem, posterior, jax.random.fold_in(key, 1))

@@ -178,16 +178,16 @@ def leave_out(problem: FitProblem, grams: Grams, evidence: Evidence, eta: np.nda
 def choose_temperature(left_out: LeftOut) -> Temperature:
     """Minimise the scores of the module over T, then over the white noise of each kind."""
     weight = left_out.balanced()
-
-    def score(variance: np.ndarray, weight: np.ndarray) -> float:
-        terms = 0.5 * (left_out.miss**2 / variance + np.log(variance))
-        return float(weight @ terms)
-
     scores = np.array([
-        score(t * left_out.leverage + left_out.floor, weight) for t in GRID
+        _score(left_out, t * left_out.leverage + left_out.floor, weight) for t in GRID
     ]) / len(set(left_out.fold))
     value = float(GRID[np.argmin(scores)])
-    variance = value * left_out.leverage + left_out.floor
+    noise = white_noise(left_out, value * left_out.leverage + left_out.floor)
+    return Temperature(value, noise, GRID, scores)
+
+
+def white_noise(left_out: LeftOut, variance: np.ndarray) -> np.ndarray:
+    """The scales that minimise the second score of the module, [3]; ``variance`` [n] without it."""
     noise = np.full(3, NO_NOISE)
     by_kind = left_out.balanced(kinds=True)
     for kind in range(3):
@@ -195,9 +195,15 @@ def choose_temperature(left_out: LeftOut) -> Temperature:
         if mine.any():
             scale = np.sqrt(mine @ left_out.miss**2 / mine.sum())
             noise[kind] = min(
-                NOISE_GRID * scale + NO_NOISE, key=lambda sigma: score(variance + sigma**2, mine)
+                NOISE_GRID * scale + NO_NOISE,
+                key=lambda sigma, mine=mine: _score(left_out, variance + sigma**2, mine),
             )
-    return Temperature(value, noise, GRID, scores)
+    return noise
+
+
+def _score(left_out: LeftOut, variance: np.ndarray, weight: np.ndarray) -> float:
+    """Weighted sum of the misses' negative log density, without its constant."""
+    return float(weight @ (0.5 * (left_out.miss**2 / variance + np.log(variance))))
 
 
 def spread_marks(left_out: LeftOut, temperature: Temperature) -> dict[str, float]:

@@ -17,6 +17,7 @@ from bayespot.plots.calibration import (
 )
 from bayespot.plots.campaigns import learning_curve
 from bayespot.plots.fits import MAX_BARS, parity, residuals_by_family
+from bayespot.plots.identifiability import MAX_ROWS, directions, spectrum
 from bayespot.plots.posteriors import contraction, marginal, pairs, ranks
 from bayespot.plots.style import (
     DISPLAY,
@@ -35,6 +36,7 @@ __all__ = [
     "GREY",
     "MARKERS",
     "MAX_BARS",
+    "MAX_ROWS",
     "PALETTE",
     "Curve",
     "Display",
@@ -42,6 +44,7 @@ __all__ = [
     "contraction",
     "coverage",
     "coverage_by_family",
+    "directions",
     "error_against_spread",
     "grid_of",
     "learning_curve",
@@ -52,5 +55,6 @@ __all__ = [
     "ranks",
     "residuals_by_family",
     "save",
+    "spectrum",
     "z_histogram",
 ]

@@ -1,8 +1,9 @@
-"""Pictures and a summary for people, written beside the results of a fit or a campaign."""
+"""Pictures and a summary for people, written beside the results of a run."""
 
 from bayespot.report.campaigns import campaign_lines, write_campaign_report
 from bayespot.report.comparison import Comparison, compare, score_lines
 from bayespot.report.fitted import write_fit_report
+from bayespot.report.validated import write_comparison_report, write_validation_report
 
 __all__ = [
     "Comparison",
@@ -10,5 +11,7 @@ __all__ = [
     "compare",
     "score_lines",
     "write_campaign_report",
+    "write_comparison_report",
     "write_fit_report",
+    "write_validation_report",
 ]

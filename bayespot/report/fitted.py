@@ -13,6 +13,7 @@ from bayespot.data.dataset import Dataset
 from bayespot.posterior import MISFIT_NONE, Posterior
 from bayespot.prediction import Prediction
 from bayespot.report.comparison import Comparison, compare, percent, score_lines, write_text
+from bayespot.report.identifiability import write_identifiability
 from bayespot.scoring import cluster_bootstrap_coverage, covered
 from bayespot.units import GPA, QUANTITIES
 
@@ -30,7 +31,7 @@ def write_fit_report(
     *,
     title: str = "Fit",
 ) -> list[Path]:
-    """Write the pictures and ``summary.md`` of a fit.
+    """Write the pictures, what the data determine, and ``summary.md`` of a fit.
 
     Parameters
     ----------
@@ -53,7 +54,9 @@ def write_fit_report(
     folder.mkdir(parents=True, exist_ok=True)
     tables = compare(prediction, dataset)
     written = [*_draw_comparison(tables, folder), *_draw_posterior(posterior, folder)]
-    lines = _fit_summary(posterior, dataset, tables, title, written)
+    written += write_identifiability(posterior, dataset, folder)
+    pictures = [file for file in written if file.suffix == ".png"]
+    lines = _fit_summary(posterior, dataset, tables, title, pictures)
     path = folder / "summary.md"
     write_text(path, "\n".join(lines) + "\n")
     return [*written, path]
@@ -105,21 +108,26 @@ def _draw_posterior(posterior: Posterior, folder: Path) -> list[Path]:
     """Marginals over priors, pairs, contraction, and the chains' ranks where there are chains."""
     if posterior.method == "map":
         return []
-    names, units, draws = _symbols(posterior), posterior.space.units, posterior.draws
-    standard = np.random.default_rng(0).standard_normal((1000, len(names)))
-    prior = posterior.space.physical(standard)
+    listed, symbols = posterior.listed, _symbols(posterior)
+    if not listed:
+        return []
+    names, units = ([values[k] for k in listed] for values in (symbols, posterior.space.units))
+    draws = posterior.draws[:, listed]
+    standard = np.random.default_rng(0).standard_normal((1000, len(symbols)))
+    prior = posterior.space.physical(standard)[:, listed]
     axes = plots.grid_of(len(names))
     for k, ax in enumerate(axes):
         plots.marginal(draws[:, k], name=names[k], unit=units[k], prior=prior[:, k], ax=ax)
     plots.legend_of(axes)
     written = [plots.save(axes[0], folder / "posterior.png")]
-    first = min(posterior.space.layout.n_theta, MAX_PAIRS)
-    if first > 1:
-        grid = plots.pairs(draws[:, :first], names[:first], units[:first])
+    n_theta = posterior.space.layout.n_theta
+    first = [k for k, place in enumerate(listed) if place < n_theta][:MAX_PAIRS]
+    if len(first) > 1:
+        grid = plots.pairs(draws[:, first], [names[k] for k in first], [units[k] for k in first])
         written.append(plots.save(grid[0, 0], folder / "pairs.png", dpi=110))
-    share = 1.0 - posterior.diagnostics()["contraction"].values
+    share = 1.0 - posterior.diagnostics()["contraction"].values[listed]
     written.append(plots.save(plots.contraction(names, share), folder / "contraction.png"))
-    u = posterior.tree["unconstrained_posterior"]["u"].values
+    u = posterior.tree["unconstrained_posterior"]["u"].values[..., listed]
     if u.shape[0] > 1:
         axes = plots.grid_of(len(names))
         for k, ax in enumerate(axes):
@@ -172,9 +180,7 @@ def _fit_summary(
         "",
         *_parameter_lines(posterior),
         "",
-        "## Noise, and the loss weights that follow from it",
-        "",
-        *_weight_lines(posterior),
+        *_noise_lines(posterior),
         "",
         "## Diagnostics",
         "",
@@ -201,7 +207,8 @@ def _parameter_lines(posterior: Posterior) -> list[str]:
         "| parameter | unit | mean | sd | prior | sd / prior sd | R-hat | ESS bulk | ESS tail | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for k, name in enumerate(posterior.parameter_names):
+    for k in posterior.listed:
+        name = posterior.parameter_names[k]
         row = {v: float(table[v].values[k]) for v in table.data_vars}
         note = "not informed by data" if name in posterior.not_informed else ""
         lines.append(
@@ -210,6 +217,9 @@ def _parameter_lines(posterior: Posterior) -> list[str]:
             f"| {_cell(row['r_hat'], '.3f')} | {_cell(row['ess_bulk'], '.0f')} "
             f"| {_cell(row['ess_tail'], '.0f')} | {note} |"
         )
+    hidden = len(posterior.parameter_names) - len(posterior.listed)
+    if hidden:
+        lines.append(f"| {hidden} weights | | in posterior.nc | | | | | | | |")
     lines += [f"| {n} | | {v:.5g} | fixed | | | | | | |" for n, v in space.fixed.items()]
     return [*lines, "", "sd / prior sd is taken where the prior is a standard normal."]
 
@@ -218,16 +228,31 @@ def _cell(value: float, digits: str) -> str:
     return format(value, digits) if np.isfinite(value) else "-"
 
 
+SCALE = {"energy": 1e3, "forces": 1.0, "stress": GPA}
+UNIT = {"energy": "meV/atom", "forces": "eV/Å", "stress": "GPa"}
+
+
+def _noise_lines(posterior: Posterior) -> list[str]:
+    """Noise and floor; loss weights where a least-squares fit would have used them."""
+    if posterior.misfit == "none":
+        return ["## Noise, and the loss weights that follow from it", "", *_weight_lines(posterior)]
+    lines = ["## Noise", "", "| | white noise | DFT floor |", "|---|---|---|"]
+    for quantity in posterior.record["quantities"]:
+        k, f, u = QUANTITIES.index(quantity), SCALE[quantity], UNIT[quantity]
+        floor, white = getattr(posterior.floor, quantity), posterior.sigma[k]
+        shown = f"{white * f:.3g} {u}" if white > 1e-3 * floor else "none"
+        lines.append(f"| {quantity} | {shown} | {floor * f:.3g} {u} |")
+    return [*lines, "", "White noise is what the spread over draws does not explain."]
+
+
 def _weight_lines(posterior: Posterior) -> list[str]:
-    scale = {"energy": 1e3, "forces": 1.0, "stress": GPA}
-    unit = {"energy": "meV/atom", "forces": "eV/Å", "stress": "GPa"}
     floor = {q: getattr(posterior.floor, q) for q in QUANTITIES}
     lines = [
         "| | inferred noise | DFT floor | kappa | weight per number, mean ± sd |",
         "|---|---|---|---|---|",
     ]
     for quantity, w in posterior.loss_weights().items():
-        k, f, u = QUANTITIES.index(quantity), scale[quantity], unit[quantity]
+        k, f, u = QUANTITIES.index(quantity), SCALE[quantity], UNIT[quantity]
         lines.append(
             f"| {quantity} | {posterior.sigma[k] * f:.3g} {u} | {floor[quantity] * f:.3g} {u} "
             f"| {w['kappa']:.3g} | {w['mean'] / f**2:.3g} ± {w['sd'] / f**2:.1g} /({u})² |"
@@ -244,25 +269,34 @@ def _diagnostic_lines(posterior: Posterior) -> list[str]:
     table = posterior.diagnostics()
     lines = [f"* method {posterior.method}, {table.attrs['chains']} x {table.attrs['draws']} draws"]
     if posterior.method == "nuts":
-        stats = posterior.tree["sample_stats"].to_dataset()
         worst = table["parameter"].values[int(np.nanargmax(table["r_hat"].values))]
-        lines += [
+        lines.append(
             f"* largest R-hat {float(table['r_hat'].max()):.4f} ({worst}), smallest ESS "
             f"{float(table['ess_bulk'].min()):.0f} bulk and {float(table['ess_tail'].min()):.0f} "
-            "tail",
-            f"* {int(stats['diverging'].sum())} divergent transitions, "
-            f"{100 * float(stats['reached_max_treedepth'].mean()):.2f} % of trajectories at the "
-            f"largest tree, {float(stats['n_steps'].mean()):.1f} gradients a draw",
-        ]
-    if posterior.not_informed:
-        lines.append(f"* not informed by data: {', '.join(posterior.not_informed)}")
+            "tail"
+        )
+        stats = posterior.tree["sample_stats"].to_dataset()
+        if "diverging" in stats:
+            lines.append(
+                f"* {int(stats['diverging'].sum())} divergent transitions, "
+                f"{100 * float(stats['reached_max_treedepth'].mean()):.2f} % of trajectories at "
+                f"the largest tree, {float(stats['n_steps'].mean()):.1f} gradients a draw"
+            )
+        else:
+            lines.append(
+                "* the draws are some of the sampler's; R-hat and ESS are those of all its draws"
+            )
+    listed = [posterior.parameter_names[k] for k in posterior.listed]
+    idle = [name for name in posterior.not_informed if name in listed]
+    if idle:
+        lines.append(f"* not informed by data: {', '.join(idle)}")
     lines += [f"* PROBLEM: {problem}" for problem in posterior.problems]
     return lines
 
 
 def _meaning_lines(posterior: Posterior, tables: Mapping[str, Comparison]) -> list[str]:
     if posterior.misfit != "none":
-        return [f"misfit = {posterior.misfit}"]
+        return _treated_lines(posterior)
     lines = [
         f"{MISFIT_NONE[0].upper()}{MISFIT_NONE[1:]}",
         "",
@@ -278,3 +312,26 @@ def _meaning_lines(posterior: Posterior, tables: Mapping[str, Comparison]) -> li
             f"Here: 90 % bars of the parameters alone hold {percent(here)} of the forces.",
         ]
     return lines
+
+
+def _treated_lines(posterior: Posterior) -> list[str]:
+    """What the bars of a posterior with a treatment of misfit claim."""
+    details = posterior.record["details"]
+    lines = [f"misfit = {posterior.misfit}."]
+    if "temperature" in details:
+        of = f" ({', '.join(details['folds'])})" if "folds" in details else ""
+        lines[0] += f" Temperature {details['temperature']:.3g}: {details['temperature_from']}{of}."
+    if posterior.misfit == "discrepancy":
+        lines += [
+            "",
+            "Every draw is the potential together with a linear cluster expansion for what the "
+            "potential misses, one function whose derivatives the forces and stresses are. The "
+            "parameters above are those of the potential alone; e0 is that of both.",
+        ]
+    meant = (
+        "total_std is meant to hold for structures as far from the data as the families that were "
+        "left out; an extrapolation grade above 1 says that a structure is farther."
+        if posterior.calibrated
+        else "No family was left out to find how wide the bars must be."
+    )
+    return [*lines, "", f"{meant} `bayespot validate` measures whether they hold."]

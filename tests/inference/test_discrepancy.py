@@ -271,5 +271,20 @@ def test_a_linear_potential_is_its_own_discrepancy():
 def test_unknown_words(wrong):
     with pytest.raises(PriorError, match="base, rich"):
         add_discrepancy(*wrong, key=jax.random.key(0), basis="huge")
-    with pytest.raises(PriorError, match="discrepancy, none"):
+    with pytest.raises(PriorError, match="discrepancy, tempered, pro, none"):
         FitProblem(ACE(species=("Si",)), wrong[0].dataset, misfit="hope")
+
+
+def test_the_spread_grows_beyond_the_families_left_out(wrong, treated):
+    """Inside it is that of the draws; outside it is widened by the grade, around the same mean."""
+    atoms, _ = silicon(3, seed=5)
+    far = bulk("Si", "fcc", a=3.6)
+    out = bayespot.predict(treated, [*atoms, far], n_draws=100)
+    assert out.extrapolation[-1] > 1.2
+    assert any("outside the calibrated range" in note for note in out.warnings[-1])
+    graph = bayespot.graph.build_graph([*atoms, far], ("Si",), treated.cutoff)
+    raw = evaluate_draws(treated.potentials(100), graph).energy
+    np.testing.assert_allclose(out.energy, raw.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(
+        out.energy_parameter_std, raw.std(axis=0) * np.maximum(1.0, out.extrapolation), rtol=1e-9
+    )

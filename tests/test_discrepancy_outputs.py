@@ -1,0 +1,184 @@
+"""A fit with misfit = "discrepancy" from its TOML file to everything that people see of it."""
+
+import sys
+
+import ase.io
+import jax
+import numpy as np
+import pytest
+from ase.build import bulk
+from test_validation import data_of, fit
+
+import bayespot
+from bayespot import plots
+from bayespot.cli import main
+from bayespot.inference.discrepancy import add_discrepancy
+from bayespot.posterior import Posterior
+from bayespot.potentials.stillinger_weber import StillingerWeber
+from bayespot.report import write_fit_report
+
+CONFIG = """
+name = "silicon"
+[data]
+source = "si.extxyz"
+floor = { energy = 1e-3, forces = 1e-2, stress_GPa = 0.08 }
+[potential]
+form = "Morse"
+species = ["Si"]
+fixed = { cutoff = 4.5 }
+[noise]
+misfit = "discrepancy"
+[fit]
+method = "laplace"
+chains = 1
+draws = 200
+starts = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("discrepancy")
+    data = data_of(["a", "b", "c"] * 5, potential=StillingerWeber.silicon_1985())
+    data.write(place / "si.extxyz")
+    near, far = bulk("Si", "diamond", a=5.43), bulk("Si", "fcc", a=3.6)
+    ase.io.write(place / "near_and_far.xyz", [near, far])
+    (place / "run.toml").write_text(CONFIG, encoding="utf-8")
+    return place
+
+
+def command(folder, *arguments):
+    """Run a command there; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["bayespot", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            return end.code or 0
+    return 0
+
+
+@pytest.fixture(scope="module")
+def fitted(folder):
+    shown = {}
+
+    def watch(name):
+        original = getattr(plots, name)
+
+        def wrapped(first, *rest, **options):
+            labels = first if name == "contraction" else options.get("name", *rest[:1])
+            shown.setdefault(name, []).append(labels)
+            return original(first, *rest, **options)
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("marginal", "pairs", "contraction"):
+            patch.setattr(plots, name, watch(name))
+        assert command(folder, "fit", "run.toml") == 0
+    return folder / "silicon", shown
+
+
+def test_pictures_show_the_parameters_and_not_the_weights(fitted):
+    _, shown = fitted
+    names = ["$D$", r"$\alpha$", "$r_0$", "$E_0$"]
+    assert shown["marginal"] == names
+    assert shown["pairs"] == [names]
+    assert shown["contraction"] == [names]
+
+
+def test_the_summary_says_what_the_bars_mean(fitted):
+    place, _ = fitted
+    text = (place / "summary.md").read_text(encoding="utf-8")
+    assert "# silicon: Morse+ACE for Si by laplace" in text
+    assert "| morse_D | eV |" in text
+    assert "104 weights" in text
+    assert "ace_c[" not in text
+    assert "misfit = discrepancy. Temperature" in text
+    assert "families left out (a, b, c)" in text
+    assert "loss weights" not in text
+    assert "misfit = none" not in text
+    assert len(text.splitlines()) < 110
+
+
+def test_the_guard_speaks_of_the_calibrated_range(fitted, folder, capsys):
+    place, _ = fitted
+    posterior = Posterior.load(place / "posterior.nc")
+    assert posterior.calibrated
+    near, far = ase.io.read(folder / "near_and_far.xyz", index=":")
+    out = bayespot.predict(posterior, [near, far])
+    assert out.extrapolation[0] < 1 < out.extrapolation[1]
+    assert not any("calibrated" in note for note in out.warnings[0])
+    assert any(note.startswith("outside the calibrated range") for note in out.warnings[1])
+    arguments = ("predict", place / "posterior.nc", "near_and_far.xyz", "-o", "o.xyz")
+    assert command(folder, *arguments) == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "outside the" in printed
+    frames = ase.io.read(folder / "o.xyz", index=":")
+    assert "outside the calibrated range" in frames[1].info["bayespot_warning"]
+
+
+def test_the_calculator_warns_once(fitted, folder):
+    place, _ = fitted
+    near, far = ase.io.read(folder / "near_and_far.xyz", index=":")
+    calculator = bayespot.PosteriorCalculator(Posterior.load(place / "posterior.nc"))
+    near.calc = calculator
+    near.get_potential_energy()  # any warning would be an error here
+    far.calc = calculator
+    with pytest.warns(UserWarning, match="outside the calibrated range"):
+        far.get_potential_energy()
+    far.positions += 0.01
+    far.get_potential_energy()
+    assert calculator.results["extrapolation"] > 1
+
+
+def test_a_plain_posterior_speaks_of_the_data():
+    posterior = fit(data_of(["a", "b"] * 4))
+    assert not posterior.calibrated
+    out = bayespot.predict(posterior, bulk("Si", "fcc", a=3.0))
+    assert any(note.startswith("far from the data") for note in out.warnings[0])
+
+
+def test_diagnostics_are_those_of_all_draws_of_the_sampler(tmp_path):
+    data = data_of(["a", "b"] * 4, potential=StillingerWeber.silicon_1985())
+    problem = bayespot.FitProblem(bayespot.Morse(species=("Si",), cutoff=4.5), data)
+    plain = bayespot.nuts(problem, key=jax.random.key(0), chains=2, warmup=20, draws=20, starts=1,
+                          progress=False)
+    treated = add_discrepancy(problem, plain, key=jax.random.key(1), n_draws=10, temperature=2.0)
+    theirs, own = plain.diagnostics(), treated.diagnostics()
+    for column in ("r_hat", "ess_bulk", "ess_tail", "mcse_mean"):
+        expected = theirs[column].sel(parameter=["D", "alpha", "r0"]).values
+        found = own[column].sel(parameter=["morse_D", "morse_alpha", "morse_r0"]).values
+        np.testing.assert_array_equal(found, expected)
+        assert np.isfinite(expected).all()
+    write_fit_report(treated, data, bayespot.predict(treated, data, allow_unconverged=True),
+                     tmp_path)
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "the draws are some of the sampler's" in text
+    assert f"largest R-hat {theirs['r_hat'][:4].max():.4f}" in text
+    assert "No family was left out" in text
+    assert (tmp_path / "ranks.png").is_file()
+
+
+def test_draws_go_out_as_a_sum(fitted, folder):
+    place, _ = fitted
+    assert command(folder, "export", place, "lmp", "--draws", 3) == 0
+    lines = (folder / "lmp" / "draw_2.in").read_text(encoding="utf-8")
+    assert "pair_style hybrid/overlay" in lines
+    assert "pace" in lines
+    assert (folder / "lmp" / "draw_2-ace.yace").is_file()
+
+
+def test_validation_of_the_run(folder, capsys):
+    assert command(folder, "validate", "run.toml", "--folds", 2, "-o", "v") == 0
+    assert {p.name for p in (folder / "v").iterdir()} == {
+        "calibration.md", "calibration.json", "calibration.png", "config.resolved.toml",
+        "fold_000.nc", "fold_001.nc", "validation.json",
+    }  # fmt: skip
+    assert Posterior.load(folder / "v" / "fold_000.nc").misfit == "discrepancy"
+    assert "Of 90 % bars on structures not fitted: energy bars" in capsys.readouterr().out
+    assert np.isfinite([
+        Posterior.load(folder / "v" / f"fold_00{k}.nc").record["details"]["temperature"]
+        for k in (0, 1)
+    ]).all()
