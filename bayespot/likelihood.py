@@ -403,6 +403,14 @@ class FitProblem:
                                   jnp.asarray(u))
         return self._in_order(out)
 
+    def unpadded(self, values: Labels3) -> Labels3:
+        """Labels or weights of the chunks in the order of the structures and of their atoms."""
+        graph = self.graph
+        return Labels3(
+            graph.by_structure(values.energy), graph.by_atom(values.forces),
+            graph.by_structure(values.stress),
+        )
+
     def floor_by_structure(self) -> np.ndarray:
         """Variances of the DFT floor, [n_structures, 3]."""
         return self.graph.by_structure(self.data.floor)

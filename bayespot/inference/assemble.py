@@ -144,11 +144,8 @@ def log_likelihood_of_predictions(problem: FitProblem, u: np.ndarray, out: Label
     The same number as `bayespot.likelihood.log_likelihood_by_structure`, for those who have the
     predictions: linear potentials make them for many draws at once.
     """
-    graph, data, atoms = problem.graph, problem.data, problem.graph.by_structure(problem.data.atoms)
-    labels, kappa = (
-        Labels3(graph.by_structure(t.energy), graph.by_atom(t.forces), graph.by_structure(t.stress))
-        for t in (data.labels, data.kappa)
-    )
+    data, atoms = problem.data, problem.graph.by_structure(problem.data.atoms)
+    labels, kappa = problem.unpadded(data.labels), problem.unpadded(data.kappa)
     first = np.concatenate([[0], np.cumsum([len(a) for a in problem.dataset.structures])[:-1]])
     counts = np.stack([kappa.energy, np.add.reduceat(kappa.forces.sum(axis=1), first),
                        kappa.stress.sum(axis=1)], axis=1)

@@ -172,12 +172,8 @@ def _most_probable(problem: FitProblem, u: np.ndarray, plain: Labels3) -> int:
 
 def _residuals(problem: FitProblem, plain: Labels3) -> Labels3:
     """Labels minus predictions of every draw, energies per atom; zero where no label is."""
-    graph, t = problem.graph, problem.data
-    labels, kappa = (
-        Labels3(graph.by_structure(v.energy), graph.by_atom(v.forces), graph.by_structure(v.stress))
-        for v in (t.labels, t.kappa)
-    )
-    atoms = graph.by_structure(t.atoms)
+    data, atoms = problem.data, problem.graph.by_structure(problem.data.atoms)
+    labels, kappa = problem.unpadded(data.labels), problem.unpadded(data.kappa)
     raw = Labels3(labels.energy - plain.energy / atoms, labels.forces - plain.forces,
                   labels.stress - plain.stress)
     return Labels3(*(np.where(k > 0, r, 0.0) for r, k in zip(raw, kappa, strict=True)))

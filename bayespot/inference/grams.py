@@ -98,22 +98,12 @@ def _held(problem: FitProblem) -> Labels3:
     return evaluate(rest, problem.graph, cutoff=problem.cutoff)
 
 
-def weights_of(problem: FitProblem) -> Labels3:
-    """The weights kappa of all labels, in the order of the structures and atoms."""
-    graph, t = problem.graph, problem.data.kappa
-    return Labels3(
-        graph.by_structure(t.energy), graph.by_atom(t.forces), graph.by_structure(t.stress)
-    )
-
-
 def residual_labels(problem: FitProblem) -> Labels3:
     """Labels (energies per atom) minus what is held fixed, in the order of the structures."""
-    graph, t, held = problem.graph, problem.data.labels, _held(problem)
-    atoms = graph.by_structure(problem.data.atoms)
-    return Labels3(
-        graph.by_structure(t.energy) - held.energy / atoms, graph.by_atom(t.forces) - held.forces,
-        graph.by_structure(t.stress) - held.stress,
-    )
+    labels, held = problem.unpadded(problem.data.labels), _held(problem)
+    atoms = problem.graph.by_structure(problem.data.atoms)
+    return Labels3(labels.energy - held.energy / atoms, labels.forces - held.forces,
+                   labels.stress - held.stress)
 
 
 def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> Grams:
@@ -138,7 +128,7 @@ def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> G
     squares, counts = np.zeros(shape), np.zeros(shape)
     floor = np.stack([problem.floor_by_structure()[group == k].mean(axis=0)
                       for k in range(len(order))])
-    residual, kappa = residual_labels(problem), weights_of(problem)
+    residual, kappa = residual_labels(problem), problem.unpadded(problem.data.kappa)
     atoms = graph.by_structure(problem.data.atoms)
     for design in potential.design(graph):
         for rows, r, weight, which, k in flat_rows(design, residual, kappa, atoms, columns):
@@ -168,7 +158,7 @@ def crosses(problem: FitProblem, residuals: Labels3, grams: Grams, groups: Seque
     names = zip(groups, problem.dataset.families, strict=True)
     group = np.array([order.index(name) for name in names])
     columns, atoms = columns_of(problem), problem.graph.by_structure(problem.data.atoms)
-    kappa, n = weights_of(problem), len(residuals.energy)
+    kappa, n = problem.unpadded(problem.data.kappa), len(residuals.energy)
     found = np.zeros((len(order), 3, len(columns), n))
     for design in problem.initial.design(problem.graph):
         a, s = design.block.atoms, design.block.structures

@@ -79,14 +79,13 @@ def _jacobian(layout: Layout, constants: Constants, data: FitData, u: Any) -> tu
 
 def linearize(problem: FitProblem, u: np.ndarray) -> Linearized:
     """The linear model of a problem at ``u`` [p or more; noise entries are not looked at]."""
-    space, graph, data = problem.space, problem.graph, problem.data
+    space, data = problem.space, problem.data
     n = space.layout.n_theta
     full = np.concatenate([np.asarray(u, float)[:n], np.zeros(space.size - n)])
     value, columns = _jacobian(space.layout, space.constants, data, jnp.asarray(full))
 
     def flat(t: Labels3) -> np.ndarray:
-        return flat_values(Labels3(graph.by_structure(t.energy), graph.by_atom(t.forces),
-                                   graph.by_structure(t.stress)))
+        return flat_values(problem.unpadded(t))
 
     kappa = flat(data.kappa)
     use, count = kappa > 0, len(problem.dataset)

@@ -33,7 +33,6 @@ from bayespot.inference.grams import (
     columns_of,
     flat_rows,
     residual_labels,
-    weights_of,
 )
 from bayespot.inference.linear_gaussian import at_maximum
 from bayespot.inference.temperature import NO_NOISE
@@ -120,7 +119,7 @@ def weighted_rows(problem: FitProblem, evidence: Evidence, eta: np.ndarray, at: 
     """The rows and residuals of the module, block by block of the design matrix."""
     sigma, sd = evidence.scales(eta)
     variance = sigma[0] ** 2 + problem.floor_by_structure()
-    residual, kappa = residual_labels(problem), weights_of(problem)
+    residual, kappa = residual_labels(problem), problem.unpadded(problem.data.kappa)
     atoms, columns = problem.graph.by_structure(problem.data.atoms), columns_of(problem)
     mean = evidence.center + sd * at.mean
     for design in problem.initial.design(problem.graph):

@@ -41,7 +41,6 @@ from bayespot.inference.grams import (
     columns_of,
     flat_rows,
     residual_labels,
-    weights_of,
 )
 from bayespot.likelihood import FitProblem
 
@@ -148,9 +147,8 @@ def leave_out(problem: FitProblem, grams: Grams, evidence: Evidence, eta: np.nda
         One for every structure.
     """
     sd = evidence.scales(eta)[1]
-    atoms, residual, kappa = problem.graph.by_structure(problem.data.atoms), *(
-        f(problem) for f in (residual_labels, weights_of)
-    )
+    atoms = problem.graph.by_structure(problem.data.atoms)
+    residual, kappa = residual_labels(problem), problem.unpadded(problem.data.kappa)
     floor, columns = problem.floor_by_structure(), columns_of(problem)
     solved = {}
     for name in dict.fromkeys(folds):
