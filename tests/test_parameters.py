@@ -320,7 +320,7 @@ def test_reference_from_data():
 
 
 @pytest.mark.parametrize(("settings", "error", "message"), [
-    ({"misfit": "magic"}, PriorError, r"misfit='magic' is unknown: use one of none"),
+    ({"misfit": "magic"}, PriorError, r"misfit='magic' is unknown: use one of discrepancy"),
     ({"nu_forces": 0.0}, PriorError, r"nu_forces=0.0 must be positive \(6 is the default\)"),
 ])  # fmt: skip
 def test_settings_that_cannot_be(settings, error, message):

@@ -3,7 +3,7 @@
     python paper/figures/calibration.py [--out FOLDER]
 
 Reads paper/results/calibration_tables.json (by paper/benchmarks/calibration.py), writes
-calibration.png.
+calibration.png and calibration.md.
 """
 
 import argparse
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+
+from bayespot.units import GPA
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 METHODS = ("none", "none + noise", "frederiksen", "discrepancy")
@@ -24,6 +26,27 @@ def coverage(row: dict) -> float:
     return 100 * next(c["value"] for c in row["coverage"] if abs(c["level"] - 0.9) < 1e-9)
 
 
+def table(rows: list[dict]) -> str:
+    """Mean over families by data set and method: coverage of nominal 90 %, least family, CRPS."""
+    lines = [
+        "# Families left out", "",
+        "Of nominal 90 % bars so many per cent hold the truth, mean over families (least family); "
+        "CRPS. Written by `paper/figures/calibration.py`; do not edit.", "",
+        "| set | form | draws | method | energy | CRPS, meV/atom | forces | CRPS, eV/Å | stress "
+        "| CRPS, GPa |", "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key in dict.fromkeys((r["data"], r["form"], r["fit"], r["method"]) for r in rows):
+        cells = []
+        for quantity, scale in (("energy", 1e3), ("forces", 1.0), ("stress", GPA)):
+            mine = [r for r in rows if r["quantity"] == quantity
+                    and (r["data"], r["form"], r["fit"], r["method"]) == key]
+            values = np.array([coverage(r) for r in mine])
+            crps = scale * np.mean([r["crps"] for r in mine])
+            cells += [f"{values.mean():.0f} ({values.min():.0f}) of {len(mine)}", f"{crps:.3g}"]
+        lines.append(f"| {' | '.join(key)} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "![coverage by family](calibration.png)", ""])
+
+
 def main() -> None:
     """One panel a quantity, one point a family of a data set."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -31,6 +54,7 @@ def main() -> None:
     folder = parser.parse_args().out
     rows = json.loads((RESULTS / "calibration_tables.json").read_text(encoding="utf-8"))["rows"]
     rows = [r for r in rows if not r["pooled"] and r["n"]]
+    text, rows = table(rows), [r for r in rows if r["fit"] == "map"]
     rng = np.random.default_rng(0)
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained", sharey=True)
     for ax, quantity in zip(axes, QUANTITIES, strict=True):
@@ -53,6 +77,7 @@ def main() -> None:
     axes[0].plot([], [], color="k", lw=2, label="mean over families")
     axes[0].legend(fontsize=8, loc="center left")
     figure.savefig(folder / "calibration.png", dpi=120)
+    (folder / "calibration.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
