@@ -212,7 +212,8 @@ def main() -> None:
     before = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     key = (options.set, options.form, options.method)
     before = [r for r in before if (r["data"], r["form"], r["fit"]) != key]
-    options.out.write_text(json.dumps({"rows": before + records}, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(row) for row in before + records)
+    options.out.write_text(f'{{"rows": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":
