@@ -66,7 +66,7 @@ class Posterior:
 
     @property
     def method(self) -> str:
-        """"map", "laplace" or "nuts"."""
+        """What made the draws: "nuts", "laplace", "map", "linear_gaussian" or "pops"."""
         return self.record["method"]
 
     @property

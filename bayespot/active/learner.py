@@ -116,7 +116,7 @@ def potential_learner(
     settings : mapping, optional
         What to write down about the fit (plain JSON); by default the method and its numbers.
     problem : mapping, optional
-        Keywords of `FitProblem`: priors, fixed, noise, floor, nu_forces, misfit.
+        Keywords of `FitProblem`: priors, fixed, noise, floor, nu_forces, misfit, temperature.
     chains, warmup, draws, starts : int
         Numbers of the method.
     progress : bool or callable
