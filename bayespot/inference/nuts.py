@@ -12,7 +12,6 @@ states can be written to a folder, from which the same call continues to the sam
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -27,11 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer.hmc import hmc
 
-from bayespot.errors import BayespotError
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.laplace import whitening
 from bayespot.inference.map import climb, find_modes
 from bayespot.inference.misfit import require_method, target_of, treat_misfit
+from bayespot.inference.stamp import stamp
 from bayespot.likelihood import FitProblem, log_posterior
 from bayespot.parameters import Layout
 from bayespot.posterior import Posterior
@@ -208,19 +207,7 @@ class _Run:
         self.folder = Path(folder) if folder is not None else None
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        stamp = self.folder / "settings.json"
-        settings = json.loads(json.dumps(settings))
-        if stamp.exists():
-            before = json.loads(stamp.read_text(encoding="utf-8"))
-            changed = sorted(k for k in settings if before.get(k) != settings[k])
-            if changed:
-                raise BayespotError(
-                    f"the checkpoint {self.folder} was made with other {', '.join(changed)}: "
-                    "use another folder, or remove this one to start again"
-                )
-        else:
-            _write(stamp, json.dumps(settings).encode())
+        stamp(self.folder / "settings.json", settings, "the checkpoint")
 
     def cached_modes(self) -> np.ndarray | None:
         """Modes of an earlier start of the same call."""
@@ -272,12 +259,6 @@ def _with_key(state: Any, like: Any) -> Any:
         if jnp.issubdtype(t.dtype, jax.dtypes.prng_key) else v,
         state, like,
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ import numpy as np
 from bayespot.calibration import CalibrationTable, HeldOut, calibration_table
 from bayespot.data.dataset import Dataset
 from bayespot.errors import BayespotError
+from bayespot.inference.stamp import stamp
 from bayespot.posterior import Posterior
 from bayespot.prediction import predict
 from bayespot.scoring import Coverage
@@ -131,9 +130,9 @@ def cross_validate(
     names = folds_of(dataset, "family" if folds is None else folds)
     place = None if folder is None else Path(folder)
     if place is not None:
-        _stamp(place, {
+        stamp(place / STAMP, {
             "data": dataset.fingerprint(), "folds": names, "settings": dict(settings or {}),
-        })
+        }, "the validation")
     order = list(dict.fromkeys(name for name in names if name is not None))
     tell = progress or (lambda message: None)
     found, unconverged = [], {}
@@ -167,21 +166,3 @@ def _posterior(fit: Callable[[Dataset], Posterior], train: Dataset, fold: str, p
     if path is not None:
         posterior.save(path)
     return posterior
-
-
-def _stamp(folder: Path, now: dict[str, Any]) -> None:
-    """Write what the folder belongs to; refuse one that belongs to something else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, now = folder / STAMP, json.loads(json.dumps(now))
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(key for key in now if before.get(key) != now[key])
-        if changed:
-            raise BayespotError(
-                f"{folder} holds a validation with other {', '.join(changed)}: use another folder, "
-                "or remove this one to start again"
-            )
-        return
-    part = folder / f".{STAMP}.part"
-    part.write_text(json.dumps(now), encoding="utf-8")
-    os.replace(part, path)
