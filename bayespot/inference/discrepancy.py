@@ -226,6 +226,8 @@ def _layer_problem(problem: FitProblem, residual: Labels3, basis: str | Mapping[
         Dataset(dataset.structures, tuple(labels), dataset.families, dataset.source),
         reference=Reference(length, problem.reference.energy, (0.0,) * len(form.species)),
         priors={"e0": Normal(0.0, OFFSET)},
+        # An offset that is held stays where it is held.
+        fixed={name: 0.0 for name in problem.space.fixed if name.split("[")[0] == "e0"},
         floor=problem.floor,
         nu_forces=problem.nu_forces,
     )

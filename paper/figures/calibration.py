@@ -75,7 +75,7 @@ def main() -> None:
     axes[0].set_ylabel("of nominal 90 % bars hold the truth, %")
     axes[0].plot([], [], "o", mfc="none", color="0.3", label="beyond the guard")
     axes[0].plot([], [], color="k", lw=2, label="mean over families")
-    axes[0].legend(fontsize=8, loc="center left")
+    figure.legend(fontsize=9, loc="outside lower center", ncols=2)
     figure.savefig(folder / "calibration.png", dpi=120)
     (folder / "calibration.md").write_text(text, encoding="utf-8")
 

@@ -1,5 +1,7 @@
 """The discrepancy: closed forms against brute force, the temperature against known answers."""
 
+import copy
+
 import jax
 import numpy as np
 import pytest
@@ -288,3 +290,24 @@ def test_the_spread_grows_beyond_the_families_left_out(wrong, treated):
     np.testing.assert_allclose(
         out.energy_parameter_std, raw.std(axis=0) * np.maximum(1.0, out.extrapolation), rtol=1e-9
     )
+
+
+def test_an_offset_that_is_held_stays_where_it_is():
+    problem = morse_problem(StillingerWeber.silicon_1985(), n=6, fixed={"e0": 0.0})
+    posterior = map_estimate(problem, key=jax.random.key(0), starts=1)
+    found = add_discrepancy(problem, posterior, key=jax.random.key(1), n_draws=8)
+    np.testing.assert_array_equal(found.potentials(8).e0, 0.0)
+    # What the data say of a draw was computed from the same draw.
+    graph = bayespot.graph.build_graph(problem.dataset.structures, ("Si",), found.cutoff)
+    out = evaluate_draws(found.potentials(8), graph)
+    again = layer.log_likelihood_of_predictions(problem_of(found, problem), found.u, out)
+    np.testing.assert_allclose(
+        again, found.tree["log_likelihood"]["structure"].values[0], rtol=1e-6
+    )
+
+
+def problem_of(posterior, problem):
+    """The problem with the space of the sum: its noise, and the same data."""
+    final = copy.copy(problem)
+    final.space = posterior.space
+    return final
