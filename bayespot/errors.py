@@ -3,6 +3,11 @@
 Every message names the thing, its value and the way out.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class BayespotError(Exception):
     """Base of all errors that bayespot raises on purpose."""
@@ -41,7 +46,26 @@ class NotConverged(BayespotError):  # noqa: N818  (reads as what it says)
 
 
 class OracleError(BayespotError):
-    """A calculation of labels failed."""
+    """A calculation of labels failed.
+
+    Parameters
+    ----------
+    message : str
+    kind : str
+        What failed, in one word that tables count by, as ``"not_converged"`` or ``"time_limit"``.
+    attempts : sequence of mapping
+        What was tried, in order: plain JSON.
+    """
+
+    def __init__(
+        self, message: str, kind: str = "failed", attempts: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.kind, self.attempts = kind, tuple(dict(a) for a in attempts)
+
+    def __reduce__(self) -> tuple:
+        """Keep kind and attempts on the way back from a worker process."""
+        return type(self), (str(self), self.kind, self.attempts)
 
 
 class LedgerError(BayespotError):

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "bayespot"
 
 LAYERS = (
     ("errors", "units", "runtime"),
-    ("data",),
+    ("data", "records"),
     ("graph",),
     ("potentials",),
     ("evaluate",),
@@ -31,6 +31,7 @@ LAYERS = (
     ("scoring", "calculator", "testing", "export", "identifiability"),
     ("calibration",),
     ("validation",),
+    ("oracles",),
     ("active",),
     ("plots",),
     ("config",),

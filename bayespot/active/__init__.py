@@ -10,14 +10,14 @@ from bayespot.active.campaign import (
 )
 from bayespot.active.learner import Learner, potential_learner
 from bayespot.active.ledger import Ledger
-from bayespot.active.oracle import (
+from bayespot.active.report import compare_campaigns, labels_needed, status
+from bayespot.oracles import (
     ArchiveOracle,
     CalculatorOracle,
     LabelledResult,
     Oracle,
     make_oracle,
 )
-from bayespot.active.report import compare_campaigns, labels_needed, status
 
 __all__ = [
     "ACQUISITIONS",

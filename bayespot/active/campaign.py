@@ -18,11 +18,11 @@ from typing import Any
 
 from bayespot.active.learner import Learner
 from bayespot.active.ledger import Ledger
-from bayespot.active.oracle import Oracle
 from bayespot.active.plan import CampaignSettings
 from bayespot.active.report import collect_curve, collect_notes, cumulative_coverage
 from bayespot.active.steps import CampaignEvent, Steps
 from bayespot.data.dataset import Dataset
+from bayespot.oracles import Oracle
 
 __all__ = ["CampaignEvent", "CampaignResult", "CampaignSettings", "run_baseline", "run_campaign"]
 

@@ -23,11 +23,11 @@ from ase import Atoms
 from ase.db.row import AtomsRow
 
 from bayespot.active.lock import FolderLock
-from bayespot.active.oracle import LabelledResult, calculation_key
-from bayespot.active.records import canonical_json
 from bayespot.active.rows import DATABASE, STATES, Entry, create_database, entry_of, event, row_of
 from bayespot.data.dataset import Dataset, Labels
 from bayespot.errors import LedgerError
+from bayespot.oracles import LabelledResult, calculation_key
+from bayespot.records import canonical_json
 
 __all__ = ["Ledger"]
 

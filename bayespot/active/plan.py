@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bayespot.active.acquisition import ACQUISITIONS
-from bayespot.active.oracle import structure_hash
 from bayespot.data.dataset import Dataset
 from bayespot.errors import ConfigError
+from bayespot.oracles import structure_hash
 
 __all__ = ["CampaignSettings", "Plan", "folded_seed", "make_plan"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from bayespot.active.ledger import Ledger
 from bayespot.active.lock import FolderLock
 from bayespot.active.prequential import LEVELS, add_counts, coverage_table
-from bayespot.active.records import read_json, write_json, write_text
 from bayespot.errors import LedgerError
+from bayespot.records import read_json, write_json, write_text
 from bayespot.units import GPA, QUANTITIES
 
 __all__ = [

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.db.core import now
 from ase.db.row import AtomsRow
 
-from bayespot.active.oracle import LabelledResult
+from bayespot.oracles import LabelledResult
 
 __all__ = ["DATABASE", "STATES", "Entry", "create_database", "entry_of", "event", "row_of"]
 

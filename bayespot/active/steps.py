@@ -14,13 +14,13 @@ from typing import Any
 from bayespot.active.acquisition import choose
 from bayespot.active.learner import Learner
 from bayespot.active.ledger import Ledger
-from bayespot.active.oracle import LabelledResult, Oracle, calculation_key, check_label
 from bayespot.active.plan import CampaignSettings, Plan, folded_seed, make_plan
 from bayespot.active.prequential import coverage_counts, errors, predicted_rows
-from bayespot.active.records import canonical_json, read_json, write_json
 from bayespot.active.report import write_reports
 from bayespot.data.dataset import Dataset, Labels, has_vacuum
 from bayespot.errors import ConfigError, NotConverged, OracleError
+from bayespot.oracles import LabelledResult, Oracle, calculation_key, check_label
+from bayespot.records import canonical_json, read_json, write_json
 
 __all__ = ["CampaignEvent", "Steps"]
 

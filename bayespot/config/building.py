@@ -21,7 +21,7 @@ from bayespot.units import GPA
 if TYPE_CHECKING:
     from bayespot.active.campaign import CampaignSettings
     from bayespot.active.learner import Learner
-    from bayespot.active.oracle import Oracle
+    from bayespot.oracles import Oracle
     from bayespot.posterior import Posterior
 
 Progress = Callable[[int, int, str], None]
@@ -190,7 +190,7 @@ def campaign_settings(config: RunConfig) -> CampaignSettings:
 
 def oracle_of(config: RunConfig, pool: Dataset) -> Oracle:
     """Make what labels come from."""
-    from bayespot.active.oracle import make_oracle
+    from bayespot.oracles import make_oracle
 
     learn = config.learn
     if learn is None:

@@ -25,8 +25,8 @@ from claims import add_claims, claim
 import bayespot
 from bayespot.active.campaign import CampaignSettings, run_campaign
 from bayespot.active.learner import potential_learner
-from bayespot.active.oracle import ArchiveOracle
 from bayespot.data.archives import archive_path
+from bayespot.oracles import ArchiveOracle
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "paper" / "results"

@@ -45,7 +45,7 @@ class NotedOracle:
         os.write(self._handle, f"{text}\n".encode())
 
     def label(self, structure: Any) -> Any:
-        from bayespot.active.oracle import calculation_key
+        from bayespot.oracles import calculation_key
 
         key = calculation_key(structure, self.settings)
         self.note(f"start {key}")

@@ -9,8 +9,8 @@ import time
 from linear_learner import linear_learner, lj_oracle, make_pool
 
 from bayespot.active import CampaignSettings, run_campaign
-from bayespot.active.oracle import calculation_key
 from bayespot.errors import OracleError
+from bayespot.oracles import calculation_key
 
 SETTINGS = CampaignSettings(seed=7, initial=3, batch=2, rounds=4, test_fraction=0.25)
 BROKEN = 12  # this structure of the pool always fails

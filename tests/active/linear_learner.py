@@ -16,9 +16,9 @@ from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
 from bayespot.active.learner import Learner
-from bayespot.active.records import write_json
 from bayespot.data.dataset import Dataset
 from bayespot.errors import NotConverged
+from bayespot.records import write_json
 
 CUTOFF = 6.0
 NOISE = {"energy": 1e-3, "forces": 1e-2, "stress": 1e-4}
@@ -38,8 +38,8 @@ def make_pool(n: int = 16, seed: int = 3, labels: bool = False) -> Dataset:
     bare = Dataset.from_atoms(structures, families=families, source="argon")
     if not labels:
         return bare
-    from bayespot.active.oracle import CalculatorOracle
     from bayespot.data.dataset import Labels
+    from bayespot.oracles import CalculatorOracle
 
     oracle = lj_oracle()
     assert isinstance(oracle, CalculatorOracle)
@@ -49,7 +49,7 @@ def make_pool(n: int = 16, seed: int = 3, labels: bool = False) -> Dataset:
 
 
 def lj_oracle():
-    from bayespot.active.oracle import CalculatorOracle
+    from bayespot.oracles import CalculatorOracle
 
     return CalculatorOracle("lj", {"epsilon": 0.0104, "sigma": LENGTH, "rc": CUTOFF})
 

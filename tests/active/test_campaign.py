@@ -16,11 +16,11 @@ from bayespot.active import (
     run_campaign,
     status,
 )
-from bayespot.active.oracle import structure_hash
 from bayespot.active.plan import folded_seed, make_plan
-from bayespot.active.records import read_json, write_json
 from bayespot.data.dataset import Dataset
 from bayespot.errors import ConfigError, LedgerError, NotConverged, OracleError
+from bayespot.oracles import structure_hash
+from bayespot.records import read_json, write_json
 
 SETTINGS = CampaignSettings(seed=1, initial=3, batch=2, rounds=3, test_fraction=0.25)
 

@@ -9,9 +9,9 @@ from ase.build import bulk
 from linear_learner import lj_oracle, make_pool
 
 from bayespot.active.ledger import Ledger
-from bayespot.active.oracle import LabelledResult
 from bayespot.data.read import read
 from bayespot.errors import LedgerError
+from bayespot.oracles import LabelledResult
 
 ORACLE = lj_oracle()
 

@@ -6,7 +6,8 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from linear_learner import lj_oracle, make_pool
 
-from bayespot.active.oracle import (
+from bayespot.errors import ConfigError, OracleError
+from bayespot.oracles import (
     ArchiveOracle,
     CalculatorOracle,
     LabelledResult,
@@ -15,7 +16,6 @@ from bayespot.active.oracle import (
     make_oracle,
     structure_hash,
 )
-from bayespot.errors import ConfigError, OracleError
 
 
 def copper() -> Atoms:
@@ -84,7 +84,7 @@ def test_failing_calculators_give_a_reason(monkeypatch):
         return calculator
 
     oracle = CalculatorOracle("emt")
-    monkeypatch.setattr("bayespot.active.oracle._build_calculator", raising)
+    monkeypatch.setattr("bayespot.oracles.calculators._build_calculator", raising)
     with pytest.raises(OracleError, match="not converged: KohnShamConvergenceError"):
         oracle.label(copper())
 
@@ -93,7 +93,7 @@ def test_a_calculator_that_says_it_did_not_converge(monkeypatch):
     calculator = EMT()
     calculator.converged = False
     oracle = CalculatorOracle("emt")
-    monkeypatch.setattr("bayespot.active.oracle._build_calculator", lambda *a: calculator)
+    monkeypatch.setattr("bayespot.oracles.calculators._build_calculator", lambda *a: calculator)
     with pytest.raises(OracleError, match="not converged: the calculator says so"):
         oracle.label(copper())
 
