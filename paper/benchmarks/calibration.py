@@ -1,6 +1,7 @@
 """Do error bars cover the truth? Families of public DFT data, each predicted without it.
 
 Usage: python paper/benchmarks/calibration.py SET FORM [--most 20] [--method map|nuts]
+       python paper/benchmarks/calibration.py SET FORM --truth tersoff|emt|stillinger_weber
 
 SET is an element of mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3) or Ta, the set of
 FitSNAP (Thompson et al., J. Comput. Phys. 285, 316 (2015), GPL-2), both in ../shared/data; FORM a
@@ -15,6 +16,11 @@ Methods: ``none`` (spread of the parameters), ``none + noise`` (with the inferre
 ``frederiksen`` (parameters, covariance times T0 = 2 C0 / Np), ``discrepancy`` (the default), and
 ``discrepancy, rich`` (its larger basis). With ``--method map`` the parameters are at their most
 probable values; their spread is then that of the Gaussian there, linearised.
+
+With ``--truth`` the same structures are labelled by another potential instead of DFT, with noise of
+the size that `bayespot.NoiseFloor` takes for DFT's: Tersoff's silicon of 1988 or the effective
+medium theory of ASE, which the form fitted cannot be, or Stillinger and Weber's silicon, which
+it can.
 
 Rows go to paper/results/calibration_tables.json, one record a family and quantity.
 """
@@ -32,6 +38,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import numpy as np
+from ase.calculators.emt import EMT
 
 import bayespot
 
@@ -41,12 +48,16 @@ from ladder_fits import potential_of
 
 from bayespot.calibration import HeldOut, calibration_table
 from bayespot.data.dataset import Dataset, Labels
+from bayespot.evaluate import evaluate
+from bayespot.graph import build_graph
 from bayespot.inference.discrepancy import add_discrepancy
 from bayespot.inference.laplace import whitening
 from bayespot.inference.map import map_estimate
 from bayespot.inference.nuts import nuts
-from bayespot.likelihood import FitProblem, reference_from_data
+from bayespot.likelihood import FitProblem, NoiseFloor, reference_from_data
 from bayespot.posterior import Posterior
+from bayespot.potentials.stillinger_weber import SILICON_1985, StillingerWeber
+from bayespot.potentials.tersoff import Tersoff
 from bayespot.prediction import Prediction, predict
 from bayespot.units import GPA
 from bayespot.validation import held_out_cases, together
@@ -95,6 +106,39 @@ def dataset_of(name: str, most: int) -> Dataset:
     return thinned(data, families, labels, most)
 
 
+TRUTHS = {"tersoff": Tersoff.silicon_1988, "stillinger_weber": StillingerWeber.silicon_1985}
+
+
+def exact_labels(data: Dataset, truth: str) -> list[tuple]:
+    """Energy, forces and stress (None beside vacuum) of every structure by another potential."""
+    if truth == "emt":
+        found = []
+        for structure in data.structures:
+            atoms = structure.copy()
+            atoms.calc = EMT(asap_cutoff=True)  # ASE's own would end EMT without smoothing
+            found.append((atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()))
+        return found
+    potential = TRUTHS[truth]()
+    graph = build_graph(data.structures, potential.species, potential.reach,
+                        triplets=potential.needs_triplets)
+    out = evaluate(potential, graph, cutoff=potential.reach)
+    ends = np.cumsum([len(a) for a in data.structures])
+    return list(zip(out.energy, np.split(out.forces, ends[:-1]), out.stress, strict=True))
+
+
+def labelled_by(data: Dataset, truth: str) -> Dataset:
+    """The same structures with labels of ``truth`` and noise of known size."""
+    rng, floor, labels = np.random.default_rng(0), NoiseFloor(), []
+    found = exact_labels(data, truth)
+    for label, (energy, forces, stress) in zip(data.labels, found, strict=True):
+        labels.append(Labels(
+            energy=float(energy) + len(forces) * rng.normal(0, floor.energy),
+            forces=forces + rng.normal(0, floor.forces, forces.shape),
+            stress=None if label.stress is None else stress + rng.normal(0, floor.stress, 6),
+        ))
+    return Dataset.from_atoms(data.structures, labels, families=data.families)
+
+
 def thinned(data: Dataset, families: list[str], labels: Sequence[Labels], most: int) -> Dataset:
     """At most so many structures of every family, evenly spaced; families stand together."""
     names, rows = np.array(families), []
@@ -139,13 +183,19 @@ def linearised(problem: FitProblem, posterior: Posterior, structures: Dataset, s
 
 
 def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Namespace
-         ) -> dict[str, list[HeldOut]]:
-    """Fit without a family, predict it by every method."""
+         ) -> tuple[dict[str, list[HeldOut]], dict[str, float]]:
+    """Fit without a family, predict it by every method; ``name`` is that of the table.
+
+    Also the temperatures of the methods that have one.
+    """
+    element = data.structures[0].get_chemical_symbols()[0]
     rest = np.array(data.families) != family
     train, test = data[np.flatnonzero(rest)], data[np.flatnonzero(~rest)]
-    reference = reference_from_data(train, (name,))
+    reference = reference_from_data(train, (element,))
     held = {k: v * reference.length for k, v in FIXED.get(form, {}).items()}
-    problem = FitProblem(potential_of(form, name, reference.length), train,
+    if form == "StillingerWeber" and options.truth == "stillinger_weber":
+        held = {"r_c": SILICON_1985["a"] * SILICON_1985["sigma"]}  # the truth is to be in the class
+    problem = FitProblem(potential_of(form, element, reference.length), train,
                          reference=reference, fixed=held)
     key = jax.random.key(0)
     if options.method == "map":
@@ -172,15 +222,17 @@ def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Nam
     if wide is not None:
         found["frederiksen"] = held_out_cases(wide, test, floor=problem.floor, guard=False,
                                               method="frederiksen", **common)
+    temperatures = {}
     for basis in ("base", "rich"):
         method = "discrepancy" if basis == "base" else f"discrepancy, {basis}"
         treated = add_discrepancy(problem, posterior, key=jax.random.key(1), basis=basis,
                                   n_draws=200)
         out = predict(treated, test, n_draws=200, allow_unconverged=True)
         found[method] = held_out_cases(out, test, method=method, **common)
-        print(f"  {method}: T {treated.record['details']['temperature']:.1f}, "
+        temperatures[method] = float(treated.record["details"]["temperature"])
+        print(f"  {method}: T {temperatures[method]:.2f}, "
               f"grade {np.median(out.extrapolation):.2f}", flush=True)
-    return found
+    return found, temperatures
 
 
 def main() -> None:
@@ -188,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("set", choices=[*sorted(MELTING), "Ta"])
     parser.add_argument("form")
+    parser.add_argument("--truth", choices=[*sorted(TRUTHS), "emt"])
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--method", choices=["map", "nuts"], default="map")
     parser.add_argument("--starts", type=int, default=4)
@@ -195,22 +248,31 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=250)
     parser.add_argument("--out", type=Path, default=RESULTS / "calibration_tables.json")
     options = parser.parse_args()
-    data = dataset_of(options.set, options.most)
+    data, label = dataset_of(options.set, options.most), options.set
+    if options.truth:
+        data, label = labelled_by(data, options.truth), f"{options.set} of {options.truth}"
     by_method: dict[str, list[list[HeldOut]]] = {}
+    temperatures: dict[str, list[float]] = {}
     for family in sorted(set(data.families)):
         began = time.perf_counter()
-        print(f"{options.set} {options.form} without {family} "
+        print(f"{label} {options.form} without {family} "
               f"({data.families.count(family)} structures)", flush=True)
-        for method, cases in fold(options.set, options.form, data, family, options).items():
+        found, found_temperatures = fold(label, options.form, data, family, options)
+        for method, cases in found.items():
             by_method.setdefault(method, []).append(cases)
+        for method, value in found_temperatures.items():
+            temperatures.setdefault(method, []).append(value)
         print(f"  {time.perf_counter() - began:.0f} s", flush=True)
     records = []
-    for cases in by_method.values():
+    for method, cases in by_method.items():
         table = calibration_table(together(cases))
         print(table.text(), flush=True)
-        records += [{"form": options.form, "fit": options.method, **r} for r in table.as_records()]
+        common = {"form": options.form, "fit": options.method}
+        if method in temperatures:
+            common["temperatures"] = temperatures[method]
+        records += [{**common, **r} for r in table.as_records()]
     before = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
-    key = (options.set, options.form, options.method)
+    key = (label, options.form, options.method)
     before = [r for r in before if (r["data"], r["form"], r["fit"]) != key]
     lines = ",\n".join(json.dumps(row) for row in before + records)
     options.out.write_text(f'{{"rows": [\n{lines}\n]}}\n')

@@ -21,6 +21,8 @@ COVERAGE = {"energy": (0.86, 0.96), "forces": (0.87, 0.94), "stress": (0.86, 0.9
 """What nominal 90 % should cover, mean over families."""
 CRPS_GAIN = {"energy": 5.0, "forces": 1.3, "stress": 2.0}
 """Over Frederiksen's rule."""
+IN_THE_CLASS = {"StillingerWeber": "stillinger_weber"}
+"""Forms that can be the truth that labelled the data: the temperature should be one."""
 POOR, FLAGGED = 0.7, 0.5
 """A family is poor if less is covered, flagged if at least so many of its structures are."""
 
@@ -43,7 +45,10 @@ def main() -> None:
     fit = parser.parse_args().fit
     rows = json.loads((RESULTS / "calibration_tables.json").read_text(encoding="utf-8"))["rows"]
     rows = [r for r in rows if r["fit"] == fit and not r["pooled"] and r["n"]]
-    found = []
+    synthetic = [r for r in rows if " of " in r["data"] and r["method"] == "discrepancy"]
+    rows = [r for r in rows if " of " not in r["data"]]
+    found = [c for k in dict.fromkeys((r["data"], r["form"]) for r in synthetic)
+             for c in known_truth([r for r in synthetic if (r["data"], r["form"]) == k])]
     for method in dict.fromkeys(r["method"] for r in rows):
         mine = [r for r in rows if r["method"] == method]
         short = method.replace(", ", "_").replace(" + ", "_").replace(" ", "_")
@@ -82,6 +87,26 @@ def main() -> None:
         between = "" if row["low"] is None else f"[{row['low']:.3f}, {row['high']:.3f}]"
         print(f"{row['name']:<52} {row['value']:7.3f} {between:<16} n {row['n']:3d} "
               f"{row['target']:>8} {verdict}")
+
+
+def known_truth(rows: list[dict]) -> list[dict]:
+    """Claims of one form on labels of a known potential: coverage, or the null temperature."""
+    first = rows[0]
+    label = f"{first['fit']}_{first['data'].replace(' ', '_')}_by_{first['form']}"
+    command = f"{COMMAND} --fit {first['fit']}"
+    found = []
+    for quantity in COVERAGE:
+        values = np.array([covered(r) for r in rows if r["quantity"] == quantity])
+        mean, low, high = mean_interval(values)
+        found += [claim(f"{label}_{quantity}_coverage_{side}", mean, target, n=len(values),
+                        unit="1", command=command, low=low, high=high)
+                  for side, target in (("low", ">= 0.85"), ("high", "<= 0.95"))]
+    if first["data"].endswith(IN_THE_CLASS.get(first["form"], "nothing")):
+        mean, low, high = mean_interval(np.array(first["temperatures"]))
+        found += [claim(f"{label}_temperature_{side}", mean, target, n=len(first["temperatures"]),
+                        unit="1", command=command, low=low, high=high)
+                  for side, target in (("low", ">= 0.8"), ("high", "<= 1.2"))]
+    return found
 
 
 def gain(rows: list[dict], quantity: str, fit: str) -> dict:

@@ -76,7 +76,9 @@ def live_pool(n: int = 30) -> Any:
 def drive(arguments: argparse.Namespace) -> None:
     """Be the campaign (this is the process that gets killed)."""
     import bayespot
-    from bayespot.active import CampaignSettings, make_oracle, potential_learner, run_campaign
+    from bayespot.active import CampaignSettings, potential_learner, run_campaign
+    from bayespot.oracles import make_oracle
+
     bayespot.configure()
     if arguments.oracle == "gpaw":
         pool = live_pool()
