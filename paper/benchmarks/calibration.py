@@ -2,6 +2,7 @@
 
 Usage: python paper/benchmarks/calibration.py SET FORM [--most 20] [--method map|nuts]
        python paper/benchmarks/calibration.py SET FORM --truth tersoff|emt|stillinger_weber
+       python paper/benchmarks/calibration.py SET FORM --by temperature
 
 SET is an element of mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3) or Ta, the set of
 FitSNAP (Thompson et al., J. Comput. Phys. 285, 316 (2015), GPL-2), both in ../shared/data; FORM a
@@ -17,10 +18,11 @@ Methods: ``none`` (spread of the parameters), ``none + noise`` (with the inferre
 ``discrepancy, rich`` (its larger basis). With ``--method map`` the parameters are at their most
 probable values; their spread is then that of the Gaussian there, linearised.
 
-With ``--truth`` the same structures are labelled by another potential instead of DFT, with noise of
-the size that `bayespot.NoiseFloor` takes for DFT's: Tersoff's silicon of 1988 or the effective
-medium theory of ASE, which the form fitted cannot be, or Stillinger and Weber's silicon, which
-it can.
+With ``--by temperature`` the snapshots alone are taken, and one temperature is left out after the
+other. With ``--truth`` the same structures are labelled by another potential instead of DFT, with
+noise of the size that `bayespot.NoiseFloor` takes for DFT's: Tersoff's silicon of 1988 or the
+effective medium theory of ASE, which the form fitted cannot be, or Stillinger and Weber's silicon,
+which it can.
 
 Rows go to paper/results/calibration_tables.json, one record a family and quantity.
 """
@@ -78,8 +80,8 @@ FIXED = {"StillingerWeber": {"r_c": 1.58}}
 several modes."""
 
 
-def dataset_of(name: str, most: int) -> Dataset:
-    """All structures of an element in families of at most ``most``."""
+def dataset_of(name: str, most: int, by: str) -> Dataset:
+    """All structures of an element, or its snapshots, in families of at most ``most``."""
     if name == "Ta":
         data = bayespot.read(DATA / "fitsnap_Ta" / "fitsnap_Ta.extxyz.xz")
         families = ["GSF" if f.startswith("GSF") else f for f in data.families]
@@ -93,7 +95,9 @@ def dataset_of(name: str, most: int) -> Dataset:
     hot = energy > _two_groups(energy[np.array(data.families) == "vacancy"])
     families = []
     for k, (family, atoms) in enumerate(zip(data.families, data.structures, strict=True)):
-        if family == "aimd":
+        if by == "temperature":
+            family = f"{atoms.info['temperature_K']} K" if family == "aimd" else ""
+        elif family == "aimd":
             family = "liquid" if atoms.info["temperature_K"] > MELTING[name] else "solid"
         elif family == "vacancy":
             family = "vacancy, hot" if hot[k] else "vacancy, cold"
@@ -140,9 +144,12 @@ def labelled_by(data: Dataset, truth: str) -> Dataset:
 
 
 def thinned(data: Dataset, families: list[str], labels: Sequence[Labels], most: int) -> Dataset:
-    """At most so many structures of every family, evenly spaced; families stand together."""
+    """At most so many structures of every family, evenly spaced; families stand together.
+
+    Structures without a family are left away.
+    """
     names, rows = np.array(families), []
-    for family in sorted(set(families)):
+    for family in sorted(set(families) - {""}):
         mine = np.flatnonzero(names == family)
         rows += list(mine[np.unique(np.linspace(0, len(mine) - 1, most).round().astype(int))])
     return Dataset.from_atoms(
@@ -183,10 +190,10 @@ def linearised(problem: FitProblem, posterior: Posterior, structures: Dataset, s
 
 
 def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Namespace
-         ) -> tuple[dict[str, list[HeldOut]], dict[str, float]]:
+         ) -> tuple[dict[str, list[HeldOut]], dict[str, dict[str, float]]]:
     """Fit without a family, predict it by every method; ``name`` is that of the table.
 
-    Also the temperatures of the methods that have one.
+    Also the temperature of each layer, its cost, and how far the draws under it had converged.
     """
     element = data.structures[0].get_chemical_symbols()[0]
     rest = np.array(data.families) != family
@@ -222,17 +229,23 @@ def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Nam
     if wide is not None:
         found["frederiksen"] = held_out_cases(wide, test, floor=problem.floor, guard=False,
                                               method="frederiksen", **common)
-    temperatures = {}
+    facts = {}
     for basis in ("base", "rich"):
         method = "discrepancy" if basis == "base" else f"discrepancy, {basis}"
         treated = add_discrepancy(problem, posterior, key=jax.random.key(1), basis=basis,
                                   n_draws=200)
         out = predict(treated, test, n_draws=200, allow_unconverged=True)
         found[method] = held_out_cases(out, test, method=method, **common)
-        temperatures[method] = float(treated.record["details"]["temperature"])
-        print(f"  {method}: T {temperatures[method]:.2f}, "
+        details = treated.record["details"]
+        facts[method] = {"temperature": float(details["temperature"])}
+        if options.method == "nuts":
+            facts[method] |= {
+                "layer_cost": details["seconds_discrepancy"] / details["seconds"],
+                "max_rhat": float(posterior.diagnostics()["r_hat"].max()),
+            }
+        print(f"  {method}: {facts[method]}, "
               f"grade {np.median(out.extrapolation):.2f}", flush=True)
-    return found, temperatures
+    return found, facts
 
 
 def main() -> None:
@@ -241,6 +254,7 @@ def main() -> None:
     parser.add_argument("set", choices=[*sorted(MELTING), "Ta"])
     parser.add_argument("form")
     parser.add_argument("--truth", choices=[*sorted(TRUTHS), "emt"])
+    parser.add_argument("--by", choices=["family", "temperature"], default="family")
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--method", choices=["map", "nuts"], default="map")
     parser.add_argument("--starts", type=int, default=4)
@@ -248,29 +262,35 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=250)
     parser.add_argument("--out", type=Path, default=RESULTS / "calibration_tables.json")
     options = parser.parse_args()
-    data, label = dataset_of(options.set, options.most), options.set
+    if options.by == "temperature" and options.set not in MELTING:
+        parser.error(f"{options.set} has no temperatures")
+    data, label = dataset_of(options.set, options.most, options.by), options.set
+    if options.by == "temperature":
+        label = f"{label} by temperature"
     if options.truth:
         data, label = labelled_by(data, options.truth), f"{options.set} of {options.truth}"
     by_method: dict[str, list[list[HeldOut]]] = {}
-    temperatures: dict[str, list[float]] = {}
+    facts: dict[str, list[dict[str, float]]] = {}
     for family in sorted(set(data.families)):
         began = time.perf_counter()
         print(f"{label} {options.form} without {family} "
               f"({data.families.count(family)} structures)", flush=True)
-        found, found_temperatures = fold(label, options.form, data, family, options)
+        found, more = fold(label, options.form, data, family, options)
         for method, cases in found.items():
             by_method.setdefault(method, []).append(cases)
-        for method, value in found_temperatures.items():
-            temperatures.setdefault(method, []).append(value)
+        for method, values in more.items():
+            facts.setdefault(method, []).append({"family": family, **values})
         print(f"  {time.perf_counter() - began:.0f} s", flush=True)
     records = []
     for method, cases in by_method.items():
         table = calibration_table(together(cases))
         print(table.text(), flush=True)
         common = {"form": options.form, "fit": options.method}
-        if method in temperatures:
-            common["temperatures"] = temperatures[method]
-        records += [{**common, **r} for r in table.as_records()]
+        records += [
+            {**common, **r} | {k: v for f in facts.get(method, ()) if f["family"] == r["family"]
+                               for k, v in f.items()}
+            for r in table.as_records()
+        ]
     before = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     key = (label, options.form, options.method)
     before = [r for r in before if (r["data"], r["form"], r["fit"]) != key]

@@ -45,10 +45,12 @@ def main() -> None:
     fit = parser.parse_args().fit
     rows = json.loads((RESULTS / "calibration_tables.json").read_text(encoding="utf-8"))["rows"]
     rows = [r for r in rows if r["fit"] == fit and not r["pooled"] and r["n"]]
-    synthetic = [r for r in rows if " of " in r["data"] and r["method"] == "discrepancy"]
-    rows = [r for r in rows if " of " not in r["data"]]
+    best = [r for r in rows if r["method"] == "discrepancy"]
+    synthetic = [r for r in best if " of " in r["data"]]
     found = [c for k in dict.fromkeys((r["data"], r["form"]) for r in synthetic)
              for c in known_truth([r for r in synthetic if (r["data"], r["form"]) == k])]
+    found += by_temperature([r for r in best if r["data"].endswith("by temperature")], fit)
+    rows = [r for r in rows if " of " not in r["data"] and " by " not in r["data"]]
     for method in dict.fromkeys(r["method"] for r in rows):
         mine = [r for r in rows if r["method"] == method]
         short = method.replace(", ", "_").replace(" + ", "_").replace(" ", "_")
@@ -81,6 +83,13 @@ def main() -> None:
                 claim(f"{fit}_flagged_share_of_poor", flagged / max(poor, 1), ">= 0.9", n=poor,
                       unit="1", command=f"{COMMAND} --fit {fit}"),
             ]
+    costs = np.array([r["layer_cost"] for r in rows
+                      if r["method"] == "discrepancy" and r["quantity"] == "energy"
+                      and "layer_cost" in r])
+    if len(costs) > 1:
+        mean, low, high = mean_interval(costs)
+        found.append(claim("layer_cost_over_nuts", mean, "<= 0.3", n=len(costs), unit="1",
+                           command=f"{COMMAND} --fit {fit}", low=low, high=high))
     add_claims(RESULTS / "calibration.json", "calibration", found)
     for row in found:
         verdict = "ok" if row["passed"] else "MISSED"
@@ -102,10 +111,26 @@ def known_truth(rows: list[dict]) -> list[dict]:
                         unit="1", command=command, low=low, high=high)
                   for side, target in (("low", ">= 0.85"), ("high", "<= 0.95"))]
     if first["data"].endswith(IN_THE_CLASS.get(first["form"], "nothing")):
-        mean, low, high = mean_interval(np.array(first["temperatures"]))
-        found += [claim(f"{label}_temperature_{side}", mean, target, n=len(first["temperatures"]),
+        one = [r for r in rows if r["quantity"] == "energy"]
+        mean, low, high = mean_interval(np.array([r["temperature"] for r in one]))
+        found += [claim(f"{label}_temperature_{side}", mean, target, n=len(one),
                         unit="1", command=command, low=low, high=high)
                   for side, target in (("low", ">= 0.8"), ("high", "<= 1.2"))]
+    return found
+
+
+def by_temperature(rows: list[dict], fit: str) -> list[dict]:
+    """Coverage of temperatures left out, mean over all of them."""
+    found = []
+    for quantity, (bottom, top) in COVERAGE.items():
+        values = np.array([covered(r) for r in rows if r["quantity"] == quantity])
+        if len(values) < 2:
+            continue
+        mean, low, high = mean_interval(values)
+        found += [claim(f"{fit}_temperatures_{quantity}_coverage_{side}", mean, target,
+                        n=len(values), unit="1", command=f"{COMMAND} --fit {fit}", low=low,
+                        high=high)
+                  for side, target in (("low", f">= {bottom}"), ("high", f"<= {top}"))]
     return found
 
 

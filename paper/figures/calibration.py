@@ -56,7 +56,8 @@ def main() -> None:
     rows = json.loads((RESULTS / "calibration_tables.json").read_text(encoding="utf-8"))["rows"]
     rows = [r for r in rows if not r["pooled"] and r["n"]]
     text = table(rows)
-    rows = [r for r in rows if r["fit"] == "map" and " of " not in r["data"]]
+    rows = [r for r in rows if r["fit"] == "map" and " of " not in r["data"]
+            and " by " not in r["data"]]
     rng = np.random.default_rng(0)
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained", sharey=True)
     for ax, quantity in zip(axes, QUANTITIES, strict=True):
