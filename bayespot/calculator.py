@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from bayespot.errors import CutoffError
 from bayespot.posterior import Posterior
-from bayespot.prediction import Prediction, predict
+from bayespot.prediction import Prediction, check_product, predict
 
 
 class PosteriorCalculator(Calculator):
@@ -28,6 +28,8 @@ class PosteriorCalculator(Calculator):
     posterior : Posterior
     n_draws : int
         Draws behind every evaluation.
+    product : {"corrected", "classical"}
+        See `bayespot.predict`.
     allow_unconverged : bool
         Go on although the posterior has not converged.
 
@@ -43,13 +45,15 @@ class PosteriorCalculator(Calculator):
     ]
 
     def __init__(
-        self, posterior: Posterior, n_draws: int = 32, *, allow_unconverged: bool = False,
-        **kwargs: Any,
+        self, posterior: Posterior, n_draws: int = 32, *, product: str = "corrected",
+        allow_unconverged: bool = False, **kwargs: Any,
     ) -> None:
         posterior.check(allow_unconverged=allow_unconverged)
+        check_product(posterior, product)
         super().__init__(**kwargs)
         self.posterior = posterior
         self.n_draws = n_draws
+        self.product = product
         self.prediction: Prediction | None = None
         self._warned = False
 
@@ -61,7 +65,8 @@ class PosteriorCalculator(Calculator):
     ) -> None:
         """Predict the structure with all draws."""
         super().calculate(atoms, properties, system_changes)
-        p = predict(self.posterior, self.atoms, n_draws=self.n_draws, allow_unconverged=True)
+        p = predict(self.posterior, self.atoms, n_draws=self.n_draws, product=self.product,
+                    allow_unconverged=True)
         self.prediction = p
         if self.posterior.calibrated and p.extrapolation[0] > 1 and not self._warned:
             self._warned = True

@@ -19,12 +19,16 @@ from ase import Atoms
 from scipy import special
 
 from bayespot.data.dataset import Dataset, Labels
-from bayespot.errors import StructureError
+from bayespot.errors import PriorError, StructureError
 from bayespot.evaluate import Labels3, evaluate_draws
-from bayespot.graph import build_graph
+from bayespot.graph import NeighborGraph, build_graph
 from bayespot.likelihood import FitProblem
 from bayespot.posterior import Posterior
+from bayespot.potentials.sums import SumPotential
 from bayespot.units import QUANTITIES
+
+PRODUCTS = ("corrected", "classical")
+"""What a posterior with a discrepancy predicts, see `predict`."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,7 @@ def predict(
     structures: Dataset | Sequence[Atoms] | Atoms,
     *,
     n_draws: int = 100,
+    product: str = "corrected",
     allow_unconverged: bool = False,
 ) -> Prediction:
     """Energies, forces and stresses of structures for thinned posterior draws.
@@ -190,6 +195,9 @@ def predict(
         Labels, if any, are not looked at.
     n_draws : int
         At most this many draws, evenly spaced.
+    product : {"corrected", "classical"}
+        With ``misfit="discrepancy"``: the potential with its discrepancy, or the plain potential
+        as it runs in other codes, with its known error in the bars, see `_classical`.
     allow_unconverged : bool
         Go on although the posterior has not converged.
 
@@ -197,6 +205,8 @@ def predict(
     ------
     NotConverged
         If the posterior has not converged and ``allow_unconverged`` is not set.
+    PriorError
+        If the product is unknown, or the posterior has no discrepancy to fold into the bars.
     SpeciesError
         If a structure has a species that the potential does not know.
     """
@@ -206,6 +216,7 @@ def predict(
     atoms = (structures,) if isinstance(structures, Atoms) else tuple(structures)
     if n_draws < 1:
         raise StructureError(f"n_draws={n_draws}: at least one draw is needed")
+    check_product(posterior, product)
     graph = build_graph(
         atoms, posterior.species, posterior.cutoff, triplets=posterior.potential.needs_triplets
     )
@@ -216,12 +227,41 @@ def predict(
     extrapolation = _extrapolation(posterior, out.energy / counts, out.forces, counts)
     if posterior.calibrated:
         out = _widened(out, extrapolation, counts)
+    if product == "classical":
+        out = _classical(out, posterior.potentials(n_draws), graph)
     periodic = np.array([a.pbc.all() for a in atoms])
     stress = np.where(periodic[None, :, None], out.stress, np.nan)
     return Prediction(
         out.energy, out.forces, stress, counts, sigma, extrapolation,
         _warnings(posterior, atoms, graph, extrapolation), atoms,
     )
+
+
+def check_product(posterior: Posterior, product: str) -> None:
+    """Raise `PriorError` unless the posterior can give this product."""
+    if product not in PRODUCTS:
+        raise PriorError(f"product={product!r} is unknown: use one of {', '.join(PRODUCTS)}")
+    if product == "classical" and posterior.misfit != "discrepancy":
+        raise PriorError(
+            f"product='classical' folds a known error into the bars, and a posterior with misfit="
+            f"{posterior.misfit!r} knows none: fit with misfit='discrepancy', or leave product away"
+        )
+
+
+def _classical(out: Labels3, potentials: SumPotential, graph: NeighborGraph) -> Labels3:
+    r"""Draws around the plain potential whose spread holds what the discrepancy corrects.
+
+    With :math:`m` the mean of the plain potential over its draws and :math:`y_k` the corrected
+    draws, the draws are :math:`m + (y_k - m)` and :math:`m - (y_k - m)`: their mean is :math:`m`,
+    their variance that of the :math:`y_k` plus the square of the known error
+    :math:`\bar y - m`, and an interval around :math:`m` holds as many :math:`y_k` as it claims.
+    """
+    *parts, _ = potentials.parts_of_draws()
+    plain = [evaluate_draws(part, graph) for part in parts]
+    mean = [sum(values[1:], values[0]).mean(axis=0) for values in zip(*plain, strict=True)]
+    return Labels3(*(
+        np.concatenate([draws, 2 * center - draws]) for draws, center in zip(out, mean, strict=True)
+    ))
 
 
 def _extrapolation(

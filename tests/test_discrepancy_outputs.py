@@ -12,6 +12,9 @@ from test_validation import data_of, fit
 import bayespot
 from bayespot import plots
 from bayespot.cli import main
+from bayespot.errors import PriorError
+from bayespot.evaluate import evaluate_draws
+from bayespot.graph import build_graph
 from bayespot.inference.discrepancy import add_discrepancy
 from bayespot.posterior import Posterior
 from bayespot.potentials.stillinger_weber import StillingerWeber
@@ -182,3 +185,50 @@ def test_validation_of_the_run(folder, capsys):
         Posterior.load(folder / "v" / f"fold_00{k}.nc").record["details"]["temperature"]
         for k in (0, 1)
     ]).all()
+
+
+def test_the_classical_product_is_the_plain_potential_with_its_error_in_the_bars(fitted):
+    """Mean, variance and forces against the parts, each evaluated on its own."""
+    place, _ = fitted
+    posterior = Posterior.load(place / "posterior.nc")
+    atoms = bulk("Si", "diamond", a=5.5, cubic=True)
+    atoms.rattle(0.05, seed=1)
+    corrected = bayespot.predict(posterior, atoms, n_draws=60)
+    classical = bayespot.predict(posterior, atoms, n_draws=60, product="classical")
+    form, _ = posterior.potentials(60).parts_of_draws()
+    graph = build_graph([atoms], ("Si",), posterior.cutoff)
+    plain = evaluate_draws(form, graph)
+    for quantity in ("energy", "forces", "stress"):
+        center = getattr(plain, quantity).mean(axis=0)
+        draws = getattr(corrected, f"{quantity}_draws")
+        np.testing.assert_allclose(getattr(classical, quantity), center, rtol=0, atol=1e-10)
+        spread = np.sqrt(((draws - center) ** 2).mean(axis=0))
+        np.testing.assert_allclose(getattr(classical, f"{quantity}_parameter_std"), spread,
+                                   rtol=1e-8, atol=1e-10)
+    # Morse is far from Stillinger-Weber's forces: the bars say so.
+    assert (classical.forces_parameter_std > 1.2 * corrected.forces_parameter_std).mean() > 0.5
+
+
+def test_the_classical_calculator_has_forces_that_are_derivatives(fitted, folder):
+    place, _ = fitted
+    atoms = ase.io.read(folder / "si.extxyz", 0)
+    atoms.calc = bayespot.PosteriorCalculator(Posterior.load(place / "posterior.nc"),
+                                              product="classical")
+    forces, step, energies = atoms.get_forces(), 1e-4, []
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.calc = atoms.calc
+        moved.positions[0, 0] += sign * step
+        energies.append(moved.get_potential_energy())
+    slope = -(energies[0] - energies[1]) / (2 * step)
+    assert abs(slope - forces[0, 0]) < 1e-6
+
+
+def test_products_that_cannot_be_are_refused(fitted):
+    place, _ = fitted
+    atoms = bulk("Si", "diamond", a=5.43)
+    with pytest.raises(PriorError, match="product='plain' is unknown"):
+        bayespot.predict(Posterior.load(place / "posterior.nc"), atoms, product="plain")
+    with pytest.raises(PriorError, match="knows none"):
+        bayespot.predict(fit(data_of(["a", "b", "c"])), atoms, product="classical",
+                         allow_unconverged=True)

@@ -14,8 +14,9 @@ and all settings are the defaults of the package. One of them, the wider spread 
 was added when Si, Cu, Li and Ni had been seen; Ta had not.
 
 Methods: ``none`` (spread of the parameters), ``none + noise`` (with the inferred noise),
-``frederiksen`` (parameters, covariance times T0 = 2 C0 / Np), ``discrepancy`` (the default), and
-``discrepancy, rich`` (its larger basis). With ``--method map`` the parameters are at their most
+``frederiksen`` (parameters, covariance times T0 = 2 C0 / Np), ``discrepancy`` (the default),
+``discrepancy, rich`` (its larger basis) and ``classical`` (the plain potential, what the
+discrepancy corrects in its bars). With ``--method map`` the parameters are at their most
 probable values; their spread is then that of the Gaussian there, linearised.
 
 With ``--by temperature`` the snapshots alone are taken, and one temperature is left out after the
@@ -236,6 +237,9 @@ def fold(name: str, form: str, data: Dataset, family: str, options: argparse.Nam
                                   n_draws=200)
         out = predict(treated, test, n_draws=200, allow_unconverged=True)
         found[method] = held_out_cases(out, test, method=method, **common)
+        if basis == "base":
+            out = predict(treated, test, n_draws=200, product="classical", allow_unconverged=True)
+            found["classical"] = held_out_cases(out, test, method="classical", **common)
         details = treated.record["details"]
         facts[method] = {"temperature": float(details["temperature"])}
         if options.method == "nuts":
