@@ -76,5 +76,9 @@ class ConfigError(BayespotError):
     """The configuration of a run has an unknown key or a value that cannot be."""
 
 
+class PropertyError(BayespotError):
+    """A property was asked for in a way that cannot be answered: name, structure or calculator."""
+
+
 class ContractBroken(BayespotError):  # noqa: N818
     """A potential does not keep the contract of `bayespot.testing.check_potential`."""

@@ -65,7 +65,7 @@ class NeighborGraph:
     """
 
     chunks: Chunk
-    n_chunks: np.ndarray  # [] chunks in use; the rest of the leading axis is padding
+    n_chunks: np.ndarray  # [] chunks in use, or [parts] in each part; the rest is padding
     atom_slot: np.ndarray  # [n_atoms]
     structure_slot: np.ndarray  # [n_structures]
 
@@ -218,6 +218,8 @@ def build_graph(
     *,
     triplets: bool = False,
     chunk_atoms: int | None = None,
+    like: NeighborGraph | None = None,
+    parts: int | None = None,
 ) -> NeighborGraph:
     """Neighbours within ``cutoff`` of every structure, all periodic images included.
 
@@ -232,6 +234,10 @@ def build_graph(
         List couples of edges too, for potentials that are not separable.
     chunk_atoms : int, optional
         Atoms per chunk; default `CHUNK_ATOMS` on a CPU, everything in one chunk on a GPU.
+    like : NeighborGraph, optional
+        Pad at least to the shapes of this graph: one compiled program then serves both.
+    parts : int, optional
+        Deal the chunks in turn to so many equal parts of the leading axis, one for each device.
 
     Raises
     ------
@@ -252,7 +258,10 @@ def build_graph(
     local = [_neighbors(atoms, species, float(cutoff), triplets) for atoms in structures]
     largest = max(len(part.species) for part in local)
     total = sum(len(part.species) for part in local)
-    budget = max(chunk_atoms, largest)
+    least = _sizes_of(like)
+    if parts is not None:  # no device without a chunk
+        chunk_atoms = min(chunk_atoms, -(-total // parts))
+    budget = max(chunk_atoms, largest, least.get("A", 1) - 1)
     groups = _pack(local, budget)
 
     def most(count) -> int:
@@ -268,18 +277,35 @@ def build_graph(
         "P": padded(most(lambda p: len(p.distance)) + 1, MIN_EDGES // 2),
         "T": padded(most(lambda p: len(p.triplets)), MIN_EDGES) if triplets else 0,
     }
-    n_chunks = _power_of_two(len(groups))
-    arrays = _empty_chunks(n_chunks, sizes, len(species), cutoff)
+    sizes = {name: max(size, least.get(name, 0)) for name, size in sizes.items()}
+    dealt = parts or 1
+    each = max(_power_of_two(-(-len(groups) // dealt)), least.get("chunks", 0) // dealt)
+    arrays = _empty_chunks(dealt * each, sizes, len(species), cutoff)
     atom_slot = np.empty(total, dtype=np.int64)
     structure_slot = np.empty(len(local), dtype=np.int64)
     atom = 0
-    for c, group in enumerate(groups):
+    for number, group in enumerate(groups):
+        c = number % dealt * each + number // dealt
         _fill_chunk(arrays, c, [local[k] for k in group])
         n = sum(len(local[k].species) for k in group)
         atom_slot[atom : atom + n] = c * sizes["A"] + np.arange(n)
         structure_slot[group] = c * sizes["S"] + np.arange(len(group))
         atom += n
-    return NeighborGraph(Chunk(**arrays), np.asarray(len(groups)), atom_slot, structure_slot)
+    used = np.asarray(len(groups)) if parts is None else np.array([
+        len(range(part, len(groups), parts)) for part in range(parts)
+    ])
+    return NeighborGraph(Chunk(**arrays), used, atom_slot, structure_slot)
+
+
+def _sizes_of(graph: NeighborGraph | None) -> dict[str, int]:
+    """Padded sizes of a graph; none of no graph."""
+    if graph is None:
+        return {}
+    c = graph.chunks
+    sizes = {name: array.shape[1] for name, array in zip(
+        "ASEPT", (c.species, c.volume, c.center, c.distance, c.triplet_mask), strict=True
+    )}
+    return {**sizes, "chunks": c.species.shape[0]}
 
 
 def _empty_chunks(n: int, sizes: dict[str, int], n_species: int, cutoff: float) -> dict:

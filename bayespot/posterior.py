@@ -10,15 +10,18 @@ import json
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy import special
 
 from bayespot.errors import BayespotError, NotConverged
 from bayespot.likelihood import NoiseFloor
+from bayespot.likelihood.student import width
 from bayespot.parameters import ParameterSpace
 from bayespot.potentials.base import Potential, form_named
 from bayespot.potentials.priors import Prior, Reference
@@ -30,6 +33,9 @@ LISTED = 20
 
 NOT_INFORMED = 0.8
 """Posterior sd over prior sd, in the standard-normal coordinate, above which data said nothing."""
+
+NOISE_DRAWS, NEW_FAMILIES = 500, 20
+"""Draws behind the width of noise that is not normal, and families drawn for each of them."""
 
 MISFIT_NONE = (
     "misfit = none: a plain posterior of a functional form that cannot be right is overconfident "
@@ -62,6 +68,8 @@ class Posterior:
             priors={k: _prior_from(v) for k, v in record["priors"].items()},
             fixed=record["fixed"],
             quantities=record["quantities"],
+            families=record.get("families", ()),
+            tails=record.get("tails", "normal"),
         )
 
     @property
@@ -169,8 +177,52 @@ class Posterior:
 
     @cached_property
     def sigma(self) -> np.ndarray:
-        """Root-mean-square noise scales, [3]: eV/atom, eV/Å, eV/Å^3."""
-        return np.sqrt((self.space.sigma(self.u) ** 2).mean(axis=0))
+        """Root-mean-square noise scales, [3]: eV/atom, eV/Å, eV/Å^3.
+
+        Of noise with scales by family or tails, the widths of a family that was not seen, see
+        `noise`.
+        """
+        if not (self.space.families or self.space.layout.student):
+            return np.sqrt((self.space.sigma(self.u) ** 2).mean(axis=0))
+        return self._widths(None, np.zeros(3))
+
+    def noise(self, families: Sequence[str] | None = None) -> np.ndarray:
+        """Inferred noise and floor of new structures, [3], or [n, 3] where families have their own.
+
+        A family that was not among the data gets the noise of one drawn from the spread over
+        families. Of noise that is no normal distribution, this is the standard deviation of the
+        normal one with the same central 90 % interval (`bayespot.likelihood.student.width`).
+
+        Parameters
+        ----------
+        families : sequence of str, optional
+            Of the structures, where they are known.
+        """
+        overall = np.array([self.floor.energy, self.floor.forces, self.floor.stress])
+        if not self.space.families or families is None:
+            if self.space.layout.student or self.space.families:
+                return self._widths(None, overall)
+            return np.hypot(self.sigma, overall)
+        known = {
+            name: self._widths(name, np.array(self.floor.of(name))) for name in set(families)
+        }
+        return np.array([known[name] for name in families])
+
+    def _widths(self, family: str | None, floor: np.ndarray) -> np.ndarray:
+        """Widths of the noise of a family together with a floor, [3]."""
+        u, space = self.thin(NOISE_DRAWS), self.space
+        if family in space.families:
+            scales = space.family_sigma(u)[:, space.families.index(family), None]
+        else:
+            z = special.ndtri((np.arange(NEW_FAMILIES) + 0.5) / NEW_FAMILIES)
+            scales = space.sigma(u)[:, None] * np.exp(space.spread(u)[:, None] * z[:, None])
+        scales, tail = np.hypot(scales, floor), space.tail(u)
+        shape = scales.shape[:2]
+        return np.array([
+            width(scales[..., k].ravel(),
+                  None if tail is None else np.broadcast_to(tail[:, None, k], shape).ravel())
+            for k in range(3)
+        ])
 
     # --- how good it is ----------------------------------------------------------------------
 

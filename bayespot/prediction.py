@@ -18,11 +18,12 @@ import numpy as np
 from ase import Atoms
 from scipy import special
 
-from bayespot.data.dataset import Dataset, Labels
+from bayespot.data.dataset import Dataset
+from bayespot.data.kinds import described
 from bayespot.errors import PriorError, StructureError
 from bayespot.evaluate import Labels3, evaluate_draws
 from bayespot.graph import NeighborGraph, build_graph
-from bayespot.likelihood import FitProblem
+from bayespot.pending import parameter_covariance, pending_point, pending_problem
 from bayespot.posterior import Posterior
 from bayespot.potentials.sums import SumPotential
 from bayespot.units import QUANTITIES
@@ -44,7 +45,7 @@ class Prediction:
     stress_draws : ndarray [n_draws, n_structures, 6]
         eV/Å^3, Voigt; NaN where a structure is not periodic in three directions.
     atom_counts : ndarray [n_structures]
-    sigma : ndarray [3]
+    sigma : ndarray [3] or [n_structures, 3]
         Noise per atom energy, force component, stress component: inferred and floor.
     extrapolation : ndarray [n_structures]
         Parameter spread (energy per atom or force, whichever is farther out) over the largest on
@@ -102,17 +103,22 @@ class Prediction:
     @property
     def energy_noise_std(self) -> np.ndarray:
         """Inferred noise of the energy, eV: that per atom times the number of atoms."""
-        return self.sigma[0] * self.atom_counts
+        return self._noise[:, 0] * self.atom_counts
 
     @property
     def forces_noise_std(self) -> np.ndarray:
         """Inferred noise of the forces, eV/Å."""
-        return np.full(self.forces_draws.shape[1:], self.sigma[1])
+        return np.repeat(self._noise[:, 1], self.atom_counts)[:, None] * np.ones(3)
 
     @property
     def stress_noise_std(self) -> np.ndarray:
         """Inferred noise of the stress, eV/Å^3."""
-        return np.full(self.stress_draws.shape[1:], self.sigma[2])
+        return self._noise[:, 2, None] * np.ones(6)
+
+    @property
+    def _noise(self) -> np.ndarray:
+        """Noise of every structure, [n_structures, 3]."""
+        return np.broadcast_to(self.sigma, (len(self.atom_counts), 3))
 
     @property
     def energy_total_std(self) -> np.ndarray:
@@ -192,7 +198,8 @@ def predict(
     ----------
     posterior : Posterior
     structures : Dataset, sequence of Atoms, or Atoms
-        Labels, if any, are not looked at.
+        Labels, if any, are not looked at; the families of a data set are, where the noise has
+        scales by family.
     n_draws : int
         At most this many draws, evenly spaced.
     product : {"corrected", "classical"}
@@ -211,8 +218,9 @@ def predict(
         If a structure has a species that the potential does not know.
     """
     posterior.check(allow_unconverged=allow_unconverged)
+    families = None
     if isinstance(structures, Dataset):
-        structures = structures.structures
+        structures, families = structures.structures, structures.families
     atoms = (structures,) if isinstance(structures, Atoms) else tuple(structures)
     if n_draws < 1:
         raise StructureError(f"n_draws={n_draws}: at least one draw is needed")
@@ -222,9 +230,8 @@ def predict(
     )
     out = evaluate_draws(posterior.potentials(n_draws), graph)
     counts = np.array([len(a) for a in atoms])
-    floor = posterior.floor
-    sigma = np.hypot(posterior.sigma, [floor.energy, floor.forces, floor.stress])
-    extrapolation = _extrapolation(posterior, out.energy / counts, out.forces, counts)
+    sigma = posterior.noise(families)
+    extrapolation = extrapolation_grades(posterior, out.energy / counts, out.forces, counts)
     if posterior.calibrated:
         out = _widened(out, extrapolation, counts)
     if product == "classical":
@@ -264,7 +271,7 @@ def _classical(out: Labels3, potentials: SumPotential, graph: NeighborGraph) -> 
     ))
 
 
-def _extrapolation(
+def extrapolation_grades(
     posterior: Posterior, energy: np.ndarray, forces: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
     """Parameter spread over the largest one on the training structures, [n_structures]."""
@@ -337,7 +344,8 @@ def _warnings(posterior: Posterior, atoms: Sequence[Atoms], graph, extrapolation
                     f"closest {name} pair {r.min():.2f} Å, the data end at {closest[name]:.2f} Å"
                 )
         if extrapolation[k] > 1:
-            notes.append(_FAR[posterior.calibrated].format(extrapolation[k]))
+            far = _FAR[posterior.calibrated].format(extrapolation[k])
+            notes.append(far + described(structure, posterior.record))
         found.append(notes)
     return found
 
@@ -357,26 +365,6 @@ def information(
     """
     posterior.check(allow_unconverged=allow_unconverged)
     atoms = structures.structures if isinstance(structures, Dataset) else tuple(structures)
-    n_theta = posterior.space.layout.n_theta
-    u = posterior.u.mean(axis=0)
-    # Labels of zero stand for labels to come: the Fisher matrix depends on their kinds alone.
-    kinds = posterior.record["quantities"]
-    pending = [
-        Labels(
-            energy=0.0 if "energy" in kinds else None,
-            forces=np.zeros((len(a), 3)) if "forces" in kinds else None,
-            stress=np.zeros(6) if "stress" in kinds else None,
-        )
-        for a in atoms
-    ]
-    problem = FitProblem(
-        posterior.potential,
-        Dataset.from_atoms(atoms, pending),
-        priors=dict(zip(posterior.space.names, posterior.space.priors, strict=True)),
-        fixed=posterior.space.fixed,
-        reference=posterior.space.reference,
-        floor=posterior.floor,
-        nu_forces=posterior.nu_forces,
-    )
-    covariance = np.cov(posterior.u[:, :n_theta], rowvar=False).reshape(n_theta, n_theta)
-    return covariance, problem.gauss_newton(jnp.asarray(u)).fisher
+    problem = pending_problem(posterior, atoms)
+    covariance = parameter_covariance(posterior)
+    return covariance, problem.gauss_newton(jnp.asarray(pending_point(posterior))).fisher

@@ -15,27 +15,34 @@ from bayespot.config import (
     campaign_settings,
     dataset_of,
     fit_problem,
+    floor_words,
     learner_of,
     oracle_of,
     pool_of,
     resolved_toml,
     run_fit,
     start_of,
+    workers_of,
     write_resolved,
 )
+from bayespot.config.properties import PropertiesConfig, compute
 from bayespot.data.dataset import Dataset
 from bayespot.errors import ConfigError
 from bayespot.posterior import Posterior
 from bayespot.prediction import predict
+from bayespot.properties import DrawSurfaces, PropertyDraws, Summary
 from bayespot.report import (
     write_campaign_report,
     write_comparison_report,
     write_fit_report,
+    write_property_report,
     write_validation_report,
 )
 from bayespot.validation import Validation, cross_validate, folds
 
-__all__ = ["CONFIG", "POSTERIOR", "compare_runs", "fit_run", "learn_run", "validate_run"]
+__all__ = [
+    "CONFIG", "POSTERIOR", "compare_runs", "fit_run", "learn_run", "properties_run", "validate_run",
+]  # fmt: skip
 
 CONFIG, POSTERIOR = "config.resolved.toml", "posterior.nc"
 
@@ -88,7 +95,9 @@ def fit_run(
         posterior.save(folder / POSTERIOR)
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     prediction = predict(posterior, dataset, allow_unconverged=True)
-    write_fit_report(posterior, dataset, prediction, folder, title=config.name)
+    write_fit_report(
+        posterior, dataset, prediction, folder, title=config.name, floor=floor_words(config)
+    )
     return posterior
 
 
@@ -252,6 +261,8 @@ def learn_run(
         "start": start,
         "oracle": oracle_of(config, pool),
         "learner": learner_of(config, progress=sampled),
+        "workers": workers_of(config),
+        "server": config.learn.ledger if config.learn else None,
     }
     write_resolved(config, folder / CONFIG)
 
@@ -260,8 +271,11 @@ def learn_run(
 
     chosen = settings.acquisition
     results = {
-        chosen: run_campaign(settings, folder=folder / chosen, progress=told(chosen), **arguments)
-    }
+        chosen: run_campaign(
+            settings, folder=folder / chosen, name=f"{config.name}_{chosen}",
+            progress=told(chosen), **arguments,
+        )
+    }  # fmt: skip
     if baseline is None:
         baseline = config.learn is not None and config.learn.oracle == "archive"
     if baseline and chosen != "random":
@@ -269,6 +283,7 @@ def learn_run(
         results["random"] = run_baseline(
             settings,
             folder=folder / "random",
+            name=f"{config.name}_random",
             reuse=[folder / chosen],
             progress=told("random"),
             **arguments,
@@ -288,3 +303,59 @@ def _share_first_fit(source: Path, target: Path) -> None:
         part = room / f".{name}.part"
         shutil.copyfile(source / room.name / name, part)
         os.replace(part, room / name)
+
+
+def properties_run(
+    config: PropertiesConfig, posterior: Posterior, folder: str | Path,
+    *, happened: Callable[[str], None] | None = None,
+) -> tuple[PropertyDraws, list[Summary]]:
+    """Compute properties for draws of a posterior; write files, table and picture.
+
+    Parameters
+    ----------
+    config : PropertiesConfig
+    posterior : Posterior
+    folder : path
+        Gets the resolved configuration and what `bayespot.report.write_property_report` writes.
+    happened : callable, optional
+        Gets a sentence after each property.
+
+    Returns
+    -------
+    draws : PropertyDraws
+    rows : list of Summary
+        The properties that the file shows.
+
+    Raises
+    ------
+    NotConverged
+        If the posterior has not converged and the file does not allow it.
+    """
+    posterior.check(allow_unconverged=config.allow_unconverged)
+    surfaces = DrawSurfaces(posterior.potentials(config.draws), config.tolerance)
+    write_resolved(config, Path(folder) / CONFIG)
+
+    def told(name: str, result: Any) -> None:
+        if happened is not None:
+            happened("; ".join([f"{name}: {len(result.quantities)} numbers", *result.problems]))
+
+    results = compute(config, surfaces, told)
+    asked = dict(zip(config.names, config.properties, strict=True))
+    draws = PropertyDraws(
+        results, {name: one.reference for name, one in asked.items()},
+        {"posterior": posterior.record["form"], "misfit": posterior.misfit,
+         "data": posterior.record["data"].get("fingerprint"), "draws": surfaces.n},
+    )  # fmt: skip
+    shown = [
+        f"{name}: {quantity}" for name, one in asked.items()
+        for quantity in (one.show if one.show is not None else results[name].quantities)
+    ]  # fmt: skip
+    unknown = sorted(set(shown) - set(draws.names))
+    if unknown:
+        raise ConfigError(
+            f"show: there is no quantity {unknown[0]!r}; there are: {', '.join(draws.names)}"
+        )
+    title = f"{config.name}: {posterior.record['form']}, {surfaces.n} draws"
+    write_property_report(draws, folder, title=title, shown=shown)
+    rows = {row.name: row for row in draws.summary()}
+    return draws, [rows[name] for name in shown]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bayespot.errors import PrecisionError
 
 _WAY_OUT = "call bayespot.configure() before anything else"
 
 
-def configure(*, cache: str | Path | None = None) -> None:
+def configure(
+    *, cache: str | Path | None = None, hosts: bool | Mapping[str, Any] = False
+) -> None:
     """Switch JAX to what bayespot needs.
 
     Double precision; one thread in the linear algebra of jaxlib (its threads were seen to stall
@@ -22,11 +26,20 @@ def configure(*, cache: str | Path | None = None) -> None:
     cache : path, optional
         Folder of compiled programs. Default: ``$BAYESPOT_CACHE`` or ``~/.cache/bayespot/jax``;
         the empty string switches the cache off.
+    hosts : bool or mapping
+        Work on several hosts, one process on each, all of which run the same program: True finds
+        them where a scheduler that JAX knows (SLURM, Open MPI, ...) has started the processes; a
+        mapping has the keywords of ``jax.distributed.initialize`` (``coordinator_address``,
+        ``num_processes``, ``process_id``). A problem with ``devices=len(jax.devices())`` then
+        shares its data among all of them, and every process gets the same posterior: let
+        ``jax.process_index() == 0`` write files.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if hosts:
+        jax.distributed.initialize(**({} if hosts is True else hosts))
     if cache is None:
         cache = os.environ.get("BAYESPOT_CACHE", Path.home() / ".cache" / "bayespot" / "jax")
     if str(cache):

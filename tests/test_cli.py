@@ -134,6 +134,7 @@ def test_fit_writes_everything(fitted):
     }  # fmt: skip
     assert {p.name for p in fitted.iterdir()} == expected
     text = (fitted / "summary.md").read_text(encoding="utf-8")
+    assert "The DFT floor is the one that the configuration gives." in text
     for part in (
         "# argon: LennardJones for Ar by laplace",
         "| sigma | Å |",

@@ -2,13 +2,16 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
 
 from bayespot.errors import CutoffError, SpeciesError, StructureError
+from bayespot.evaluate import evaluate
 from bayespot.graph import build_graph, pair_index
+from bayespot.potentials.stillinger_weber import StillingerWeber
 
 
 def brute_force(atoms, cutoff):
@@ -220,3 +223,17 @@ def test_atoms_written_twice_are_named():
     atoms.positions[5] = atoms.positions[2] + [0.1, 0.0, 0.0] + atoms.cell.array[1]
     with pytest.raises(StructureError, match=r"atoms [25] and [25] of Si8 are 0.100 Å apart"):
         build_graph([bulk("Si"), atoms], ("Si",), 4.0)
+
+
+def test_a_graph_padded_like_another_has_its_shapes_and_its_numbers():
+    """So that blocks of a stream are served by one compiled program."""
+    small = [bulk("Si", "diamond", a=5.43), bulk("Si", "diamond", a=5.3, cubic=True)]
+    large = [bulk("Si", "diamond", a=5.0, cubic=True) * (3, 3, 2) for _ in range(5)]
+    pattern = build_graph(large, ("Si",), 5.0)
+    plain, padded = (build_graph(small, ("Si",), 5.0, like=g) for g in (None, pattern))
+    shapes = [jax.tree.map(lambda a: a.shape, g.chunks) for g in (pattern, padded)]
+    assert shapes[0] == shapes[1]
+    potential = StillingerWeber.silicon_1985()
+    first, second = (evaluate(potential, g, cutoff=5.0) for g in (plain, padded))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-12)

@@ -142,7 +142,7 @@ def test_vector_and_potential_are_two_views():
         one, scales = unpack(space.layout, space.constants, u[k])
         for name in ("D", "q", "lam", "e0"):
             np.testing.assert_allclose(getattr(one, name), getattr(many, name)[k], rtol=1e-12)
-        np.testing.assert_allclose(scales, sigma[k], rtol=1e-12)
+        np.testing.assert_allclose(scales.sigma, sigma[k], rtol=1e-12)
         np.testing.assert_allclose(space.inverse(space.potential(u[k]), sigma[k]), u[k], atol=1e-9)
 
 

@@ -12,15 +12,18 @@ seed folded with round and purpose, so a campaign that was killed ends as one th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bayespot.active.executors import WorkerSettings
 from bayespot.active.learner import Learner
 from bayespot.active.ledger import Ledger
 from bayespot.active.plan import CampaignSettings
 from bayespot.active.report import collect_curve, collect_notes, cumulative_coverage
 from bayespot.active.steps import CampaignEvent, Steps
+from bayespot.active.workers import Workers
 from bayespot.data.dataset import Dataset
 from bayespot.oracles import Oracle
 
@@ -65,6 +68,9 @@ def run_campaign(
     start: Dataset | None = None,
     test: Dataset | None = None,
     reuse: Sequence[str | Path] = (),
+    workers: WorkerSettings | Executor | None = None,
+    server: str | None = None,
+    name: str | None = None,
     progress: Callable[[CampaignEvent], None] | None = None,
 ) -> CampaignResult:
     """Run a campaign, or continue it where it stopped.
@@ -87,22 +93,33 @@ def run_campaign(
         A test set of its own; nothing is held out from the pool then.
     reuse : sequence of paths
         Folders of other campaigns whose labels are taken over instead of calculated again.
+    workers : WorkerSettings or Executor, optional
+        Where calculations run; in this process if left out.
+    server : str, optional
+        Address of a PostgreSQL database for the ledger, in place of a file in the folder.
+    name : str, optional
+        Of the campaign on that server; the folder's name if left out.
     progress : callable, optional
         Gets a `CampaignEvent` whenever something happened.
 
     Raises
     ------
     LedgerError
-        If another process drives the folder.
+        If another process drives the campaign, or the ledger's database cannot be used.
     ConfigError
         If the folder holds a campaign with other settings, or the pool is too small.
     OracleError
-        If not one label could be had.
+        If not one label could be had, or there are no workers to calculate them.
     NotConverged
         If a fit does not converge, also not with twice the warmup.
     """
-    with Ledger.open(folder, max_attempts=settings.max_attempts) as ledger:
-        campaign = Steps(settings, pool, oracle, learner, ledger, start, reuse, progress)
+    if isinstance(workers, Executor):
+        crew = Workers.around(workers)
+    else:
+        crew = Workers.described(workers or WorkerSettings(), Path(folder).resolve())
+    opened = Ledger.open(folder, server=server, name=name, max_attempts=settings.max_attempts)
+    with opened as ledger, crew:
+        campaign = Steps(settings, pool, oracle, learner, ledger, start, reuse, crew, progress)
         campaign.identify(test)
         campaign.run(test)
         return _result(ledger)

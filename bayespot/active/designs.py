@@ -30,21 +30,27 @@ archive) and acquisition_rules.json (public sets, where information gain can be 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-__all__ = ["expected_information", "greedy_information", "greedy_matching"]
+__all__ = ["expected_information", "greedy_information", "greedy_matching", "greedy_rows",
+           "information_of_rows", "root_of"]
 
 
-def _whitened(covariance: np.ndarray, fisher: np.ndarray) -> np.ndarray:
-    """L^T G_c L with C = L L^T, shape (n_structures, p, p): information in posterior units."""
+def root_of(covariance: np.ndarray) -> np.ndarray:
+    """L with C = L L^T, shape (p, p)."""
     covariance = 0.5 * (covariance + covariance.T)
     # Scaled to unit diagonal first: parameters differ by orders of magnitude in spread.
     scale = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
     inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
     values, vectors = np.linalg.eigh(covariance * inverse[:, None] * inverse)
-    root = scale[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None))
+    return scale[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None))
+
+
+def _whitened(covariance: np.ndarray, fisher: np.ndarray) -> np.ndarray:
+    """L^T G_c L with C = L L^T, shape (n_structures, p, p): information in posterior units."""
+    root = root_of(covariance)
     whitened = np.einsum("ai,nab,bj->nij", root, fisher, root, optimize=True)
     return 0.5 * (whitened + np.swapaxes(whitened, 1, 2))
 
@@ -95,26 +101,81 @@ def greedy_information(
     whitened = _whitened(covariance, fisher)
     current = np.eye(covariance.shape[0])
     scores = 0.5 * np.linalg.slogdet(current + whitened)[1]
+    base = 0.0
+
+    def gain(i: int) -> float:
+        return 0.5 * float(np.linalg.slogdet(current + whitened[i])[1]) - base
+
+    def take(i: int) -> None:
+        nonlocal current, base
+        current = current + whitened[i]
+        base = 0.5 * float(np.linalg.slogdet(current)[1])
+
+    return *_lazy(scores, gain, take, batch), scores
+
+
+def _lazy(scores: np.ndarray, gain: Callable[[int], float], take: Callable[[int], None],
+          batch: int) -> tuple[list[int], list[float]]:
+    """The largest gain again and again; ``take`` tells what was chosen."""
     heap = [(-float(score), i, 0) for i, score in enumerate(scores)]
     heapq.heapify(heap)
     indices: list[int] = []
     gains: list[float] = []
-    base = 0.0
     while heap and len(indices) < batch:
         bound, i, step = heapq.heappop(heap)
         if step < len(indices):
-            gain = 0.5 * float(np.linalg.slogdet(current + whitened[i])[1]) - base
-            heapq.heappush(heap, (-gain, i, len(indices)))
+            heapq.heappush(heap, (-gain(i), i, len(indices)))
             continue
         indices.append(i)
         gains.append(-bound)
-        current = current + whitened[i]
-        base = 0.5 * float(np.linalg.slogdet(current)[1])
-    return indices, gains, scores
+        take(i)
+    return indices, gains
+
+
+def information_of_rows(rows: np.ndarray) -> float:
+    r"""Gain of one structure on its own, nats: :math:`\tfrac12 \ln\det(I + B B^T)`.
+
+    ``rows`` B [r, p] are whitened: :math:`B^T B = L^T G_c L`, :math:`C = L L^T`.
+    """
+    return 0.5 * float(np.linalg.slogdet(np.eye(len(rows)) + rows @ rows.T)[1])
+
+
+def greedy_rows(rows: Sequence[np.ndarray], batch: int) -> tuple[list[int], list[float]]:
+    r"""`greedy_information` for forms with many parameters and structures with few labels.
+
+    With :math:`M = I + \sum_{c \in S} B_c^T B_c` of what is chosen, the next structure adds
+    :math:`\tfrac12 \ln\det(I + B_i M^{-1} B_i^T)`, a determinant of the size of its labels.
+
+    Parameters
+    ----------
+    rows : sequence of ndarray, shape (r, p)
+        Whitened rows of each structure, see `information_of_rows`.
+    batch : int
+        How many to choose.
+
+    Returns
+    -------
+    indices, gains : list of int, list of float
+        In the order of choice; gains in nats, never rising.
+    """
+    inverse = np.eye(rows[0].shape[1])
+
+    def gain(i: int) -> float:
+        inner = rows[i] @ inverse @ rows[i].T
+        return 0.5 * float(np.linalg.slogdet(np.eye(len(inner)) + inner)[1])
+
+    def take(i: int) -> None:
+        nonlocal inverse
+        b = rows[i] @ inverse
+        inverse = inverse - b.T @ np.linalg.solve(np.eye(len(b)) + b @ rows[i].T, b)
+        inverse = 0.5 * (inverse + inverse.T)
+
+    return _lazy(np.array([information_of_rows(b) for b in rows]), gain, take, batch)
 
 
 def greedy_matching(
-    fisher: np.ndarray, labelled: Sequence[int], available: Sequence[int], batch: int
+    fisher: np.ndarray, labelled: Sequence[int], available: Sequence[int], batch: int,
+    region: np.ndarray | None = None,
 ) -> tuple[list[int], list[float], np.ndarray]:
     """Choose a batch one by one so that the mean information becomes that of the pool.
 
@@ -126,6 +187,8 @@ def greedy_matching(
         Positions of the structures that have labels, and of those that may be chosen.
     batch : int
         How many to choose; at most len(available) are.
+    region : ndarray, shape (p, p), optional
+        M of the module; by default that of the structures given.
 
     Returns
     -------
@@ -136,7 +199,9 @@ def greedy_matching(
         By how much each structure alone lowers D.
     """
     size, p = fisher.shape[:2]
-    values, vectors = np.linalg.eigh((np.eye(p) + fisher.sum(axis=0)) / size)
+    if region is None:
+        region = (np.eye(p) + fisher.sum(axis=0)) / size
+    values, vectors = np.linalg.eigh(region)
     root = vectors / np.sqrt(values)
     whitened = np.einsum("ai,nab,bj->nij", root, fisher, root, optimize=True)
     total = whitened[np.asarray(labelled, dtype=int)].sum(axis=0)

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,19 @@ class FolderLock:
         self.path = folder / "lock"
         self._handle: int | None = None
 
-    def acquire(self, patience: float = 1.0) -> None:
-        """Take the lock.
+    def acquire(self, *, patience: float = 1.0) -> set[str]:
+        """Take the lock; `sign` it then.
 
         Parameters
         ----------
         patience : float
             Seconds to try for: `holder` of another process may have it for an instant.
+
+        Returns
+        -------
+        set of str
+            Names in the ledger of the processes that had the lock before. They no longer hold it,
+            so they are dead or done.
 
         Raises
         ------
@@ -53,11 +60,27 @@ class FolderLock:
                     f"{owner.get('host', 'this machine')} since {owner.get('since', '?')}; wait "
                     "for it, stop it, or use another folder"
                 ) from None
-        since = time.strftime("%Y-%m-%dT%H:%M:%S")
-        owner = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, owner.encode(), 0)
         self._handle = handle
+        owner = self._owner()
+        return {str(token) for token in (owner.get("token"), *owner.get("dead", ())) if token}
+
+    def sign(self, token: str, dead: Iterable[str] = ()) -> None:
+        """Write into the lock who holds it.
+
+        Parameters
+        ----------
+        token : str
+            Name of this process in the ledger, see `leases.Lease`.
+        dead : iterable of str
+            Names of owners before that may still stand in the ledger.
+        """
+        if self._handle is None:
+            return
+        since = time.strftime("%Y-%m-%dT%H:%M:%S")
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        owner |= {"token": token, "dead": sorted(dead)}
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, json.dumps(owner).encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; the file stays, empty of meaning."""

@@ -41,7 +41,7 @@ def predicted_rows(prediction: Any, n_structures: int) -> list[dict[str, Any]]:
     -------
     list of dict
         ``energy`` (eV of the cell), ``forces`` (eV/Å), ``stress`` (eV/Å³), each with
-        ``_parameter_std`` and ``_total_std``, and ``n_atoms``.
+        ``_parameter_std`` and ``_total_std``, ``n_atoms``, and ``warnings`` where there are any.
     """
     names = [f"{q}{part}" for q in QUANTITIES for part in ("", "_parameter_std", "_total_std")]
     arrays = {name: np.asarray(getattr(prediction, name)) for name in names}
@@ -51,6 +51,8 @@ def predicted_rows(prediction: Any, n_structures: int) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"n_atoms": atoms.stop - atoms.start}
         for name, array in arrays.items():
             row[name] = array[atoms if name.startswith("forces") else i].tolist()
+        if any(warnings := getattr(prediction, "warnings", None) or []) and warnings[i]:
+            row["warnings"] = list(warnings[i])
         rows.append(row)
     return rows
 

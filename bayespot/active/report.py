@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ __all__ = [
     "status",
     "write_reports",
 ]
+
+OUTSIDE = "outside the calibrated range"
+"""How a prediction's warning begins where its bar was not tested."""
 
 _FILES = (  # in the order in which a round writes them, with what is going on until then
     ("posterior.nc", "fitting"),
@@ -78,6 +82,8 @@ def collect_notes(folder: str | Path) -> list[str]:
     for room in _rooms(folder):
         if _has(room, "chosen.json"):
             notes += read_json(room / "chosen.json")["notes"]
+        if _has(room, "predicted.json"):
+            notes += _far_notes(room)
         if _has(room, "evaluation.json"):
             row = read_json(room / "evaluation.json")
             if not row["converged"]:
@@ -87,6 +93,19 @@ def collect_notes(folder: str | Path) -> list[str]:
     if len(fits) > 1:
         notes.append(f"the fit settings were changed {len(fits) - 1} time(s) on the way")
     return notes
+
+
+def _far_notes(room: Path) -> list[str]:
+    """What of the chosen structures lies outside of the calibrated range, and what it lacks."""
+    rows = read_json(room / "predicted.json")["rows"]
+    far = [[w for w in row.get("warnings", []) if w.startswith(OUTSIDE)] for row in rows]
+    far = [warnings[0] for warnings in far if warnings]
+    if not far:
+        return []
+    number = int(room.name.removeprefix("round_"))
+    example = far[0].removeprefix(f"{OUTSIDE}: ")
+    return [f"round {number}: {len(far)} of {len(rows)} chosen structures lay {OUTSIDE}, for "
+            f"example: {example}"]
 
 
 def _has(folder: Path, name: str) -> bool:
@@ -129,6 +148,8 @@ def _summary(ledger: Ledger, curve: list[dict[str, Any]], rounds: int) -> str:
         lines += ["", "## Notes", "", *(f"* {note}" for note in notes)]
     if failed := ledger.failures():
         lines += ["", "## Failed calculations, set aside and never used in a fit", ""]
+        kinds = Counter(str(entry.data.get("kind", "failed")) for entry in failed)
+        lines += ["By kind: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()), ""]
         lines += [
             f"* {entry.structure.get_chemical_formula()} (pool {entry.data['index']}, "
             f"{entry.data['family']}, {entry.attempts} attempt(s)): {entry.data.get('reason')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -13,12 +14,24 @@ from typing import Any
 import ase.db
 import numpy as np
 from ase import Atoms
-from ase.db.core import now
+from ase.db.core import Database, now
 from ase.db.row import AtomsRow
 
+from bayespot.active.jobs import Failure
 from bayespot.oracles import LabelledResult
+from bayespot.records import canonical_json
 
-__all__ = ["DATABASE", "STATES", "Entry", "create_database", "entry_of", "event", "row_of"]
+__all__ = [
+    "DATABASE",
+    "STATES",
+    "Entry",
+    "advance",
+    "create_database",
+    "entry_of",
+    "event",
+    "row_of",
+    "storable",
+]
 
 STATES = ("asked", "running", "done", "failed")
 """The states of a calculation, in the order in which it goes through them."""
@@ -46,8 +59,11 @@ class Entry:
     result : LabelledResult or None
         The label, once done.
     data : mapping
-        ``role``, ``index`` (in the pool), ``family``, ``reason`` (of a failure), ``settings``,
-        ``events`` (state, time, host, process of every change), ``metadata``.
+        ``role``, ``index`` (in the pool), ``family``, ``settings``, ``events`` (state, time, host,
+        process of every change), ``metadata`` of a label; of a failure ``reason``, ``kind`` (the
+        word to count by) and ``tried`` (what the oracle did about it, in order).
+    owner : str or None
+        Who has it under way, see `leases.Lease`.
     """
 
     key: str
@@ -57,6 +73,7 @@ class Entry:
     structure: Atoms
     result: LabelledResult | None
     data: Mapping[str, Any] = field(default_factory=dict)
+    owner: str | None = None
 
 
 def create_database(folder: Path) -> None:
@@ -79,6 +96,20 @@ def event(state: str) -> dict[str, Any]:
     """Stamp a change of state with time, host and process."""
     host = socket.gethostname()
     return {"state": state, "time": time.time(), "host": host, "pid": os.getpid()}
+
+
+def storable(value: Any) -> Any:
+    """Turn a value into JSON that every database takes.
+
+    PostgreSQL refuses zero characters and halves of surrogate pairs, which crashed codes print.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return json.loads(canonical_json(value))
 
 
 def row_of(
@@ -110,6 +141,52 @@ def row_of(
     return AtomsRow(content)
 
 
+def advance(
+    db: Database,
+    old: AtomsRow,
+    after: str,
+    stamp: Mapping[str, Any],
+    *,
+    owner: str | None = None,
+    more: int = 0,
+    least: int = 0,
+    failure: Failure | None = None,
+    result: LabelledResult | None = None,
+) -> None:
+    """Write a row's next state.
+
+    Parameters
+    ----------
+    db : Database
+        With the write lock.
+    old : AtomsRow
+        The row as it is.
+    after : str
+        New state.
+    stamp : mapping
+        Of `event`.
+    owner : str, optional
+        Who has it from now on; kept while it is running only.
+    more, least : int
+        Starts to add, and how many there were at least.
+    failure, result : optional
+        What came of it.
+    """
+    pairs = {"round": old.round, "state": after, "attempts": max(int(old.attempts) + more, least)}
+    if after == "running":
+        pairs["owner"] = owner
+    data = {**old.data, "events": [*old.data["events"], stamp]}
+    if failure is not None:
+        data |= storable({"reason": failure.reason, "kind": failure.kind})
+        data["tried"] = storable(list(failure.tried))
+    if result is None:
+        db.update(old.id, delete_keys=["owner"], data=data, **pairs)
+        return
+    data["metadata"] = storable(dict(result.metadata))
+    row = row_of(old.toatoms(), old.unique_id, old, result)
+    db.write(row, key_value_pairs=pairs, data=data, id=old.id)
+
+
 def entry_of(row: AtomsRow) -> Entry:
     """Read a database row."""
     data = dict(row.data)
@@ -122,7 +199,8 @@ def entry_of(row: AtomsRow) -> Entry:
             energy=float(row.free_energy),
             forces=np.array(row.forces),
             stress=None if stress is None else np.array(stress),
-            metadata=data.get("metadata", {}),
+            # PostgreSQL sorts the keys of what it stores by their length.
+            metadata=json.loads(canonical_json(data.get("metadata", {}))),
         )
     return Entry(
         key=row.unique_id,
@@ -132,4 +210,5 @@ def entry_of(row: AtomsRow) -> Entry:
         structure=structure,
         result=result,
         data=data,
+        owner=row.get("owner"),
     )

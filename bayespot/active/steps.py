@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from bayespot.active.acquisition import choose
+from bayespot.active.jobs import Failure, Job
+from bayespot.active.labelling import Labelling
 from bayespot.active.learner import Learner
 from bayespot.active.ledger import Ledger
 from bayespot.active.plan import CampaignSettings, Plan, folded_seed, make_plan
 from bayespot.active.prequential import coverage_counts, errors, predicted_rows
 from bayespot.active.report import write_reports
+from bayespot.active.same_campaign import refuse_changes, refuse_other_labels, refuse_reuse
+from bayespot.active.workers import Workers
 from bayespot.data.dataset import Dataset, Labels, has_vacuum
-from bayespot.errors import ConfigError, NotConverged, OracleError
-from bayespot.oracles import LabelledResult, Oracle, calculation_key, check_label
+from bayespot.errors import NotConverged, OracleError
+from bayespot.oracles import LabelledResult, Oracle, calculation_key
 from bayespot.records import canonical_json, read_json, write_json
 
 __all__ = ["CampaignEvent", "Steps"]
@@ -60,6 +64,7 @@ class Steps:
         ledger: Ledger,
         start: Dataset | None,
         reuse: Sequence[str | Path],
+        workers: Workers,
         progress: Callable[[CampaignEvent], None] | None,
     ) -> None:
         self.settings = settings
@@ -69,6 +74,7 @@ class Steps:
         self.ledger = ledger
         self.start = start
         self.folder = ledger.folder
+        self.workers = workers
         self._progress = progress
         self._others = [Path(other) for other in reuse]
         self._known: dict[str, LabelledResult] | None = None
@@ -85,12 +91,17 @@ class Steps:
             "start": None if self.start is None else self.start.fingerprint(),
             "test": None if test is None else test.fingerprint(),
         }
+        refuse_other_labels(self.oracle, start=self.start, test=self.pool if test is None else test)
+        refuse_reuse(self._others, self.oracle)
+        # The folder says what differs; a ledger on a server may be met from another folder.
         path = self.folder / "campaign.json"
         fits: list[dict[str, Any]] = []
         if path.exists():
             before = read_json(path)
-            _refuse_changes(self.folder, before["identity"], mine)
+            refuse_changes(self.folder, before["identity"], mine)
             fits = before["fits"]
+        text = canonical_json(mine)
+        self.ledger.belongs_to(hashlib.sha256(text.encode()).hexdigest())
         if not fits or fits[-1] != dict(self.learner.settings):
             fits.append(dict(self.learner.settings))
         source = str(self.pool.source)
@@ -129,7 +140,7 @@ class Steps:
         return Plan(**{name: tuple(value) for name, value in saved.items()})
 
     def _label(self, k: int, role: str, indices: list[int]) -> None:
-        """Have structures calculated, one after the other; failures are set aside."""
+        """Have structures calculated; failures are set aside."""
         keys = self.ledger.ask(
             [self.pool.structures[i] for i in indices],
             self.oracle.settings,
@@ -139,36 +150,34 @@ class Steps:
             families=[self.pool.families[i] for i in indices],
         )
         states = self.ledger.states()
-        for n, (key, i) in enumerate(zip(keys, indices, strict=True), start=1):
-            if states[key] != "asked":
-                continue
-            self.ledger.start(key)
-            try:
-                result = self._calculate(key, i)
-            # A code may fail in any way; the campaign goes on without this structure.
-            except Exception as error:
-                kind = "" if isinstance(error, OracleError) else f"{type(error).__name__}: "
-                reason = f"{kind}{error}"
-                self.ledger.fail(key, reason)
-                self._tell("label", k, f"structure {i} failed: {reason}", n, len(keys))
-                continue
-            self.ledger.finish(key, result)
-            self._tell("label", k, f"structure {i} labelled", n, len(keys))
+        wanted = {key: i for key, i in zip(keys, indices, strict=True) if states[key] == "asked"}
+        settled = len(keys) - len(wanted)
 
-    def _calculate(self, key: str, index: int) -> LabelledResult:
-        """One label, from another campaign if it has it, and checked."""
+        def told(key: str, outcome: LabelledResult | Failure | None) -> None:
+            nonlocal settled
+            what = "lost its worker, and is sent out again"
+            if outcome is not None:
+                settled += 1
+                failed = isinstance(outcome, Failure)
+                what = f"failed: {outcome.reason}" if failed else "labelled"
+            self._tell("label", k, f"structure {wanted[key]} {what}", settled, len(keys))
+
+        folder = str(self.folder.resolve())
+        jobs = {
+            key: Job(key, self.pool.structures[i], self.oracle, folder) for key, i in wanted.items()
+        }
+        known = self._known_elsewhere() if jobs else {}
+        Labelling(self.ledger, self.workers, told).run(jobs, known)
+
+    def _known_elsewhere(self) -> dict[str, LabelledResult]:
+        """Labels of the campaigns whose labels are reused."""
         if self._known is None:
             self._known = {}
             for other in self._others:
-                if (other / "ledger.db").exists():
-                    done = [e for e in Ledger.read(other).entries() if e.result is not None]
-                    self._known |= {e.key: e.result for e in done if e.result is not None}
-        structure = self.pool.structures[index]
-        result = self._known.get(key)
-        if result is None:
-            result = self.oracle.label(structure)
-        check_label(structure, result)
-        return result
+                if (other / "campaign.json").exists():
+                    entries = Ledger.read(other).entries()
+                    self._known |= {e.key: e.result for e in entries if e.result is not None}
+        return self._known
 
     def _fitted(self, k: int) -> Any:
         """Return the posterior of a round, always as read from its file.
@@ -267,7 +276,7 @@ class Steps:
         if path.exists():
             return bool(read_json(path)["indices"])
         # By what earlier rounds asked: this round's own entries may be there already.
-        asked = {e.key for e in self.ledger.entries() if e.round < k}
+        asked = {key for key, _, round in self.ledger.overview() if round < k}
         free = [n for n, i in enumerate(plan.candidates) if self._key(i) not in asked]
         choice = choose(
             self.settings.acquisition,
@@ -367,19 +376,3 @@ def _unconverged_message(k: int, room: Path, problems: Sequence[str]) -> str:
         f"posterior is kept as {room / 'unconverged.nc'}. Raise [fit] warmup and run the same "
         "command, or set [learn] allow_unconverged = true to go on with it marked"
     )
-
-
-def _refuse_changes(folder: Path, before: dict[str, Any], mine: dict[str, Any]) -> None:
-    """Raise if a folder is continued as another campaign."""
-    was, now = before["settings"], mine["settings"]
-    changed = [f"{n} was {was.get(n)}, is {now[n]}" for n in now if was.get(n) != now[n]]
-    changed += [
-        f"the {name} is another one"
-        for name in ("pool", "oracle", "start", "test")
-        if before[name] != mine[name]
-    ]
-    if changed:
-        raise ConfigError(
-            f"{folder} holds another campaign: {'; '.join(changed)}. Use a new folder, or the old "
-            "settings to continue"
-        )

@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bayespot.cli.campaigns import labels, workers
+from bayespot.cli.converging import converge
+from bayespot.cli.generating import generate
+from bayespot.cli.pooling import score
+from bayespot.cli.properties import properties
 from bayespot.errors import BayespotError, NotConverged
 
 if TYPE_CHECKING:
@@ -159,6 +164,9 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Extended XYZ to write.")],
     draws: Annotated[int, typer.Option(help="Posterior draws to use.", min=2)] = 100,
+    product: Annotated[str, typer.Option(
+        help="corrected, or classical: the plain potential, its known error in the bars."
+    )] = "corrected",
     allow_unconverged: Unconverged = False,
 ) -> None:
     """Predict energies, forces and stresses with error bars; compares with labels if any."""
@@ -169,7 +177,8 @@ def predict(
 
     fitted = Posterior.load(posterior)
     dataset = read(structures, check=False, require_labels=False)
-    prediction = predicted(fitted, dataset, n_draws=draws, allow_unconverged=allow_unconverged)
+    prediction = predicted(fitted, dataset, n_draws=draws, product=product,
+                           allow_unconverged=allow_unconverged)
     out.parent.mkdir(parents=True, exist_ok=True)
     prediction.write(out)
     screen.show_prediction(prediction, dataset)
@@ -270,6 +279,14 @@ def demo(
 
     run = demo_config(short=short, oracle=oracle, seed=seed)
     _learn(screen, run, out, baseline)
+
+
+app.command()(generate)
+app.command()(converge)
+app.command()(score)
+app.command()(properties)
+app.command()(labels)
+app.add_typer(workers)
 
 
 @app.command()

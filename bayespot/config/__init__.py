@@ -5,6 +5,7 @@ from bayespot.config.building import (
     dataset_of,
     fit_problem,
     floor_of,
+    floor_words,
     learner_of,
     oracle_of,
     pool_of,
@@ -15,6 +16,7 @@ from bayespot.config.building import (
 )
 from bayespot.config.loading import load_config, parse_config, resolved_toml, write_resolved
 from bayespot.config.tables import RunConfig
+from bayespot.config.workers import workers_of
 
 __all__ = [
     "RunConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "dataset_of",
     "fit_problem",
     "floor_of",
+    "floor_words",
     "learner_of",
     "load_config",
     "oracle_of",
@@ -32,5 +35,6 @@ __all__ = [
     "resolved_toml",
     "run_fit",
     "start_of",
+    "workers_of",
     "write_resolved",
 ]

@@ -113,6 +113,20 @@ def floor_of(config: RunConfig) -> NoiseFloor:
     return NoiseFloor.from_json(path)
 
 
+def floor_words(config: RunConfig) -> str:
+    """Say where the convergence error of the labels comes from, in a sentence."""
+    floor = config.data.floor
+    if isinstance(floor, FloorTable):
+        return "The DFT floor is the one that the configuration gives."
+    if floor in (None, "default"):
+        return (
+            "The DFT floor is assumed: none was measured for these labels. `bayespot converge` "
+            "measures one, and a floor.json beside the labels is used from then on."
+        )
+    where = f"the archive {_archive_of(config).name}" if floor == "archive" else floor
+    return f"The DFT floor was measured: {where}."
+
+
 def _archive_of(config: RunConfig) -> Path:
     """Find the folder of the built-in archive that the run uses; that of the labels comes first."""
     sources = [config.data.source, config.learn.pool if config.learn else None]
@@ -127,6 +141,9 @@ def _problem_settings(config: RunConfig) -> dict[str, Any]:
         "nu_forces": config.noise.nu_forces,
         "misfit": config.noise.misfit,
         "temperature": config.noise.temperature,
+        "scales": config.noise.scales,
+        "tails": config.noise.tails,
+        "devices": config.fit.devices,
     }
 
 
@@ -184,7 +201,8 @@ def campaign_settings(config: RunConfig) -> CampaignSettings:
 
     if config.learn is None:
         raise ConfigError("the table [learn] is missing: give it at least a pool")
-    given = config.learn.model_dump(exclude={"pool", "oracle", "oracle_settings", "read"})
+    elsewhere = {"pool", "oracle", "oracle_settings", "oracle_run", "ledger", "workers", "read"}
+    given = config.learn.model_dump(exclude=elsewhere)
     return CampaignSettings(seed=config.seed, **given)
 
 
@@ -197,7 +215,7 @@ def oracle_of(config: RunConfig, pool: Dataset) -> Oracle:
         raise ConfigError("the table [learn] is missing: give it at least a pool")
     if learn.oracle == "archive":
         return make_oracle("archive", archive=pool)
-    return make_oracle(learn.oracle, learn.oracle_settings)
+    return make_oracle(learn.oracle, learn.oracle_settings, run=learn.oracle_run.model_dump())
 
 
 def learner_of(config: RunConfig, *, progress: bool | Progress = False) -> Learner:

@@ -59,7 +59,8 @@ class DataTable(Table):
     """Labelled structures: what `fit` fits to, what `learn` starts with.
 
     ``floor`` is "archive" (measured, beside a built-in archive), "default", a JSON file, or a
-    table; left out it is "archive" where there is one and "default" otherwise.
+    table. Left out it is the measured one where there is one: of the archive, or a floor.json
+    beside the file of the labels; and "default" otherwise.
     """
 
     source: str | None = None
@@ -112,25 +113,88 @@ Temperature = Annotated[
 ]
 
 
-class NoiseTable(Table):
-    """How many independent forces a structure counts as, and how misfit is treated.
+def _kind_of_tails(value: Any) -> str:
+    return "word" if isinstance(value, str) else "number"
 
-    ``temperature`` is that of misfit = "tempered" alone, "families" if left out.
+
+Tails = Annotated[
+    Annotated[Literal["normal", "student"], Tag("word")] | Annotated[Positive, Tag("number")],
+    Discriminator(_kind_of_tails),
+]
+
+
+class NoiseTable(Table):
+    """The noise of the labels, and how misfit is treated.
+
+    ``nu_forces`` is how many independent forces a structure counts as. ``scales`` = "family" lets
+    families of structures have noise scales of their own, ``tails`` = "student" (or degrees of
+    freedom) makes the noise a Student t distribution. ``temperature`` is that of
+    misfit = "tempered" alone, "families" if left out.
     """
 
     nu_forces: Positive = 6.0
     misfit: Literal["discrepancy", "tempered", "pro", "none"] = "none"
     temperature: Temperature | None = None
+    scales: Literal["common", "family"] = "common"
+    tails: Tails = "normal"
 
 
 class FitTable(Table):
-    """The inference method and its numbers."""
+    """The inference method and its numbers; ``devices`` of JAX share the data, one if left out."""
 
     method: Literal["nuts", "laplace", "map"] = "nuts"
     chains: Annotated[int, Field(ge=1, le=64)] = 4
     warmup: Annotated[int, Field(ge=10)] = 300
     draws: Annotated[int, Field(ge=10)] = 500
     starts: Count = 16
+    devices: Count | None = None
+
+
+class RungTable(Table):
+    """One more attempt at a calculation that failed, see `bayespot.oracles.Rung`."""
+
+    on: list[str] = Field(min_length=1)
+    change: dict[str, Any] = {}
+    guess: dict[str, Any] = {}
+    time_factor: Positive = 1.0
+
+
+class OracleRunTable(Table):
+    """How calculations are run, see `bayespot.oracles.RunSettings`; changes no label.
+
+    ``command`` is a list of words, never given to a shell; ``time_limit`` is in s, ``memory_limit``
+    in MB, ``max_force`` in eV/Å. ``ladder`` takes the place of that of the code.
+    """
+
+    command: list[str] = []
+    check_command: bool = True
+    pseudo_dir: str | None = None
+    isolate: bool | None = None
+    time_limit: Positive | None = None
+    memory_limit: Positive | None = None
+    scratch: str | None = None
+    keep_failed: bool = False
+    environment: dict[str, str] = {}
+    max_force: Positive = 100.0
+    allow_fixed_occupations: bool = False
+    ladder: list[RungTable] | None = None
+
+
+class WorkersTable(Table):
+    """Where calculations run: in this process, in others, with Dask or with Parsl.
+
+    ``n`` are processes, with a batch system jobs. ``options`` are keywords of Dask's cluster or of
+    Parsl's executor.
+    """
+
+    kind: Literal["none", "processes", "dask", "parsl"] = "none"
+    n: Count = 1
+    address: str | None = None
+    cluster: Literal["local", "slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"] = "local"
+    executor: str = "HighThroughputExecutor"
+    provider: str = "LocalProvider"
+    options: dict[str, Any] = {}
+    provider_options: dict[str, Any] = {}
 
 
 class LearnTable(Table):
@@ -138,6 +202,7 @@ class LearnTable(Table):
 
     ``oracle_settings`` are keywords of the calculator. Left out for GPAW on a built-in archive,
     they are those of the archive: other settings would be another potential-energy surface.
+    ``ledger`` is the address of a PostgreSQL database in place of a file in the folder.
     """
 
     pool: str
@@ -153,6 +218,10 @@ class LearnTable(Table):
     allow_unconverged: bool = False
     oracle: str = "archive"
     oracle_settings: dict[str, Any] = {}
+    oracle_run: OracleRunTable = OracleRunTable()
+    ledger: str | None = None
+    max_attempts: Count = 20
+    workers: WorkersTable = WorkersTable()
     read: ReadTable = ReadTable()
 
 
@@ -186,4 +255,6 @@ class RunConfig(Table):
         return found
 
 
-NOISE_NAMES = tuple(f"sigma_{quantity}" for quantity in QUANTITIES)
+NOISE_NAMES = tuple(
+    f"{word}_{quantity}" for word in ("sigma", "tail", "spread") for quantity in QUANTITIES
+)

@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 from vesin import NeighborList
 
 from bayespot.data.dataset import Dataset, has_vacuum
+from bayespot.data.provenance import refuse_mixed
 from bayespot.data.work import check_forces_against_energy, check_stress_against_energy
 from bayespot.errors import LabelError, StructureError, UnitError
 from bayespot.units import GPA
@@ -206,7 +207,14 @@ def check_vacuum(dataset: Dataset, places: Sequence[str]) -> list[str]:
     return findings
 
 
+def check_provenance(dataset: Dataset, places: Sequence[str]) -> list[str]:
+    """Require labels of one kind of calculation, where they say what they come from."""
+    refuse_mixed(dataset.provenances(), where=dataset.source)
+    return []
+
+
 CHECKS: dict[str, Callable[[Dataset, Sequence[str]], list[str]]] = {
+    "provenance": check_provenance,
     "overlap": check_overlap,
     "net_force": check_net_force,
     "duplicates": check_duplicates,
@@ -241,6 +249,8 @@ def run_checks(dataset: Dataset, places: Sequence[str], skip: frozenset[str] = f
     """
     findings = [f for name, check in CHECKS.items() if name not in skip
                 for f in check(dataset, places)]
+    if "provenance" in skip and dataset.provenances():
+        dataset = dataset.accept_mixed()
     return replace(dataset, findings=(*dataset.findings, *findings))
 
 

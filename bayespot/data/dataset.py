@@ -7,12 +7,11 @@ labels without geometry, so there is one place only where an energy or a force c
 from __future__ import annotations
 
 import hashlib
-import json
 import lzma
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any, overload
 
 import numpy as np
 from ase import Atoms
-from ase.io.extxyz import key_val_dict_to_str
 
+from bayespot.data.frame_text import frame_text
+from bayespot.data.provenance import accepted, provenances, refuse_mixed
 from bayespot.errors import LabelError
-from bayespot.units import VOIGT
 
 LABEL_KEYS = frozenset({
     "REF_energy", "REF_forces", "REF_stress", "REF_virial", "REF_virials", "energy",
@@ -174,11 +173,26 @@ class Dataset:
         if not isinstance(other, Dataset):
             return NotImplemented
         source = self.source if self.source == other.source else f"{self.source} + {other.source}"
+        refuse_mixed(self.provenances(), other.provenances(), where=source)
         return Dataset(
             self.structures + other.structures, self.labels + other.labels,
             self.families + other.families, source,
             tuple(dict.fromkeys(self.findings + other.findings)),
             tuple(dict.fromkeys(self.label_keys + other.label_keys)))
+
+    def provenances(self) -> list[Mapping[str, Any]]:
+        """Where the labels come from, one of each kind; see `bayespot.data.provenance`."""
+        return provenances(atoms for atoms, labels in zip(self.structures, self.labels, strict=True)
+                           if labels.present)
+
+    def accept_mixed(self) -> Dataset:
+        """Return the set with its labels marked as ones that may stand beside any others.
+
+        The mark is kept in files, and the summary says so.
+        """
+        note = f"labels of {self.source} may be mixed with those of other calculations, on request"
+        return replace(self, structures=tuple(accepted(atoms) for atoms in self.structures),
+                       findings=tuple(dict.fromkeys((*self.findings, note))))
 
     @property
     def n_structures(self) -> int:
@@ -267,6 +281,11 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 (hex) of geometry, labels and families, each number rounded to 1e-10."""
         digest = hashlib.sha256()
+        self.feed(digest)
+        return digest.hexdigest()
+
+    def feed(self, digest: Any) -> None:
+        """Add these structures to the digest behind `fingerprint`."""
         for atoms, labels, family in zip(self.structures, self.labels, self.families, strict=True):
             digest.update(f"{len(atoms)} {len(family.encode())} {family} "
                           f"{''.join('TF'[not p] for p in atoms.pbc)} "
@@ -277,7 +296,6 @@ class Dataset:
                 if value is not None:
                     # integers, because -0.0 and 0.0 have different bytes
                     digest.update(np.rint(np.asarray(value, float) * 1e10).astype("<i8").tobytes())
-        return digest.hexdigest()
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write extended XYZ with the keys REF_energy, REF_forces, REF_stress; .xz compresses.
@@ -286,8 +304,8 @@ class Dataset:
         goes what a line of text can hold. The file appears at once or not at all.
         """
         path = Path(path)
-        text = "".join(_frame_text(*row) for row in
-                       zip(self.structures, self.labels, self.families, strict=True)).encode()
+        text = "".join(frame_text(atoms, family, x.energy, x.forces, x.stress) for atoms, x, family
+                       in zip(self.structures, self.labels, self.families, strict=True)).encode()
         if path.suffix == ".xz":
             text = lzma.compress(text)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -350,45 +368,3 @@ def _first_bad(value: float | np.ndarray) -> str:
         return str(float(array))
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     return f"{array[index]} at {list(index)}"
-
-
-def _numbers(values: np.ndarray) -> str:
-    """All digits of all numbers, separated by blanks."""
-    return " ".join(repr(float(x)) for x in np.ravel(values))
-
-
-def _plain_info(info: dict[str, Any]) -> dict[str, Any]:
-    """Keep what one line of text can hold: text, numbers, arrays of them, JSON."""
-    plain = {}
-    for key, value in info.items():
-        if isinstance(value, str):
-            plain[key] = " ".join(value.split())
-        elif isinstance(value, (bool, int, float, np.generic)) or (
-                isinstance(value, np.ndarray) and value.dtype.kind in "bif"):
-            plain[key] = value
-        else:
-            try:
-                json.dumps(value)
-            except TypeError:
-                continue
-            plain[key] = value
-    return plain
-
-
-def _frame_text(atoms: Atoms, labels: Labels, family: str) -> str:
-    """One frame of extended XYZ."""
-    head = [f'Lattice="{_numbers(atoms.cell.array)}"'] if atoms.cell.rank else []
-    columns = "species:S:1:pos:R:3" + (":REF_forces:R:3" if labels.forces is not None else "")
-    head.append(f"Properties={columns}")
-    if labels.energy is not None:
-        head.append(f"REF_energy={labels.energy!r}")
-    if labels.stress is not None:
-        matrix = np.empty((3, 3))
-        for component, (i, j) in zip(labels.stress, VOIGT, strict=True):
-            matrix[i, j] = matrix[j, i] = component
-        head.append(f'REF_stress="{_numbers(matrix)}"')
-    head.append(key_val_dict_to_str(_plain_info({**atoms.info, "config_type": family})))
-    head.append('pbc="' + " ".join("FT"[int(p)] for p in atoms.pbc) + '"')
-    rows = atoms.positions if labels.forces is None else np.hstack([atoms.positions, labels.forces])
-    body = [f"{symbol} {_numbers(row)}" for symbol, row in zip(atoms.symbols, rows, strict=True)]
-    return "\n".join([str(len(atoms)), " ".join(head), *body]) + "\n"

@@ -14,9 +14,9 @@ from bayespot.identifiability.findings import Direction, Identifiability
 from bayespot.identifiability.scores import design_effect
 from bayespot.inference.laplace import whitening
 from bayespot.inference.map import climb
-from bayespot.inference.tempered import hold_noise
+from bayespot.inference.tempered import hold_noise, noise_at
 from bayespot.likelihood import FitProblem
-from bayespot.parameters import ParameterSpace
+from bayespot.parameters import NOISE_ENTRIES, ParameterSpace
 from bayespot.posterior import Posterior
 from bayespot.potentials.sums import SumPotential, add
 from bayespot.units import QUANTITIES
@@ -140,7 +140,7 @@ def problem_behind(posterior: Posterior, dataset: Dataset) -> FitProblem:
     priors = dict(zip(space.names, space.priors, strict=True))
     fixed = dict(space.fixed)
     if posterior.misfit != "none":  # the noise that is held there is that of predictions
-        fixed = {name: value for name, value in fixed.items() if not name.startswith("sigma_")}
+        fixed = {name: value for name, value in fixed.items() if not name.startswith(NOISE_ENTRIES)}
     if _has_discrepancy(posterior):
         *parts, _ = potential.parts
         own = _own_names(space, [*priors, *fixed])
@@ -150,6 +150,7 @@ def problem_behind(posterior: Posterior, dataset: Dataset) -> FitProblem:
     return FitProblem(
         potential, dataset, priors=priors, fixed=fixed, reference=space.reference,
         floor=posterior.floor, nu_forces=posterior.nu_forces,
+        scales=space.families or "common", tails=space.tails,
     )
 
 
@@ -167,7 +168,7 @@ def _own_names(space: ParameterSpace, names: list[str]) -> dict[str, str]:
     cut = len(first[0]) + 1 if len(first) == 1 else 0
     return {
         name: name if name.split("[")[0] == "e0" else name[cut:]
-        for name in names if not name.startswith((f"{last}_", "sigma_"))
+        for name in names if not name.startswith((f"{last}_", *NOISE_ENTRIES))
     }
 
 
@@ -235,7 +236,7 @@ def _linearize(problem: FitProblem, u: np.ndarray, posterior: Posterior) -> _Lin
         where = note if mode.converged else NOT_REACHED
         return _Linear(problem, mode.u, mode.u, 1.0, comparable, where)
     value = float(posterior.record["details"]["temperature"])
-    density = hold_noise(problem, problem.space.sigma(mode.u))
+    density = hold_noise(problem, noise_at(problem, mode.u))
     density.data = replace(density.data, kappa=type(density.data.kappa)(
         *(k / value for k in density.data.kappa)
     ))

@@ -40,14 +40,18 @@ def scores(problem: FitProblem, u: np.ndarray, values: np.ndarray, vectors: np.n
     the eigenvectors of the information (``values`` [p], ``vectors`` [p, p]).
     """
     n = len(values)
-    variance = problem.space.sigma(u) ** 2 + problem.floor_by_structure()
+    variance, tails = problem.variance(u), problem.space.layout.student
     slopes = []
     for value, vector in zip(values, vectors.T, strict=True):
         step = np.zeros(len(u))
         step[:n] = STEP / np.sqrt(1 + value) * vector
-        change = (problem.misfit_by_structure(u + step).squares
-                  - problem.misfit_by_structure(u - step).squares)
-        slopes.append(-0.5 * change / variance / (2 * STEP / np.sqrt(1 + value)))
+        if tails:
+            change = (problem.log_likelihood_by_kind(u + step)
+                      - problem.log_likelihood_by_kind(u - step))
+        else:
+            change = -0.5 / variance * (problem.misfit_by_structure(u + step).squares
+                                        - problem.misfit_by_structure(u - step).squares)
+        slopes.append(change / (2 * STEP / np.sqrt(1 + value)))
     return np.stack(slopes, axis=-1) @ vectors.T
 
 

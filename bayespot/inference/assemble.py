@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections import Counter
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,8 +16,10 @@ import jax
 import numpy as np
 import xarray as xr
 
+from bayespot.data.kinds import FamilyRanges
 from bayespot.evaluate import Labels3, evaluate_draws
-from bayespot.likelihood import FitData, FitProblem, log_likelihood_by_structure
+from bayespot.inference.streamed import StreamedProblem
+from bayespot.likelihood import FitData, FitProblem, log_likelihood_by_structure, student
 from bayespot.parameters import Constants, Layout, ParameterSpace
 from bayespot.posterior import SCHEMA, Posterior
 from bayespot.potentials.linear import LinearPotential
@@ -30,7 +33,7 @@ LIKELIHOOD_BUDGET = 4_000_000
 
 
 def build_posterior(
-    problem: FitProblem,
+    problem: FitProblem | StreamedProblem,
     u: np.ndarray,
     *,
     method: str,
@@ -59,9 +62,9 @@ def build_posterior(
         "sample_stats": {
             name: (("chain", "draw"), value) for name, value in (sample_stats or {}).items()
         },
-        "log_likelihood": _log_likelihood(problem, u, training),
-        **_observed(problem),
     }
+    if isinstance(problem, FitProblem):  # single structures of a stream are not kept
+        groups |= {"log_likelihood": _log_likelihood(problem, u, training), **_observed(problem)}
     tree = xr.DataTree.from_dict({
         name: xr.Dataset(content, coords=_coords(space, problem, name, content))
         for name, content in groups.items()
@@ -73,7 +76,10 @@ def build_posterior(
         _inherit(table, *parent)
     tree["diagnostics"] = xr.DataTree(table)
     record = _record(problem, u, method, found + list(problems or []), details or {})
-    record["data"]["training_spread"] = marks or _training_spread(problem, u, training)
+    seen = _look(problem, None if marks else u, training)
+    record |= {key: seen[key] for key in ("dropped", "mean_kappa")}
+    record["data"] |= {key: seen[key] for key in ("closest_pair", "families")}
+    record["data"]["training_spread"] = marks or seen["training_spread"]
     record["data"]["spread_of"] = "families left out" if marks else "training structures"
     tree.attrs["bayespot"] = json.dumps(record)
     tree.attrs["inference_library"] = "numpyro" if method == "nuts" else "bayespot"
@@ -82,14 +88,29 @@ def build_posterior(
 
 def _variables(space: ParameterSpace, u: np.ndarray) -> dict[str, tuple]:
     """ArviZ variables: one per parameter with its species coordinate, one per noise scale."""
-    potential, sigma, variables = space.potential(u), space.sigma(u), {}
+    potential, variables = space.potential(u), {}
     for item in space.form.parameters():
         value = getattr(potential, item.name)
         variables[item.name] = (("chain", "draw", item.per), value, {
             "units": item.unit, "symbol": item.symbol, "long_name": item.doc
         })
+    return variables | _noise_variables(space, u)
+
+
+def _noise_variables(space: ParameterSpace, u: np.ndarray) -> dict[str, tuple]:
+    """One variable per noise scale; degrees of freedom and scales by family where there are any."""
+    dims, variables = ("chain", "draw"), {}
+    sigma, tail, spread = space.sigma(u), space.tail(u), space.spread(u)
     for k in space.layout.noise:
-        variables[f"sigma_{QUANTITIES[k]}"] = (("chain", "draw"), sigma[..., k])
+        variables[f"sigma_{QUANTITIES[k]}"] = (dims, sigma[..., k])
+    for k in space.layout.tails:
+        variables[f"tail_{QUANTITIES[k]}"] = (dims, tail[..., k])
+    if space.families:
+        by_family = space.family_sigma(u)
+        for k in space.layout.noise:
+            name = QUANTITIES[k]
+            variables[f"spread_{name}"] = (dims, spread[..., k])
+            variables[f"sigma_{name}_of"] = ((*dims, "family"), by_family[..., k])
     return variables
 
 
@@ -100,6 +121,8 @@ def _coords(space: ParameterSpace, problem: FitProblem, group: str, content: dic
         coords[per] = problem.initial.coordinates(per)
     if "parameter" in dims:
         coords["parameter"] = space.names
+    if "family" in dims:
+        coords["family"] = list(space.families)
     return coords
 
 
@@ -132,7 +155,7 @@ def _log_likelihood(problem: FitProblem, u: np.ndarray, training: Labels3 | None
             ) for part in parts
         ])
     else:
-        values = _log_likelihood_of_draws(space.layout, space.constants, problem.data, flat)
+        values = _log_likelihood_of_draws(space.layout, space.constants, problem.placed(), flat)
         values = problem.graph.by_structure(values, axis=1)
     values = values.reshape(*thinned.shape[:2], -1)
     return {"structure": (("chain", "draw", "structure"), values, {"thinned_by": step})}
@@ -147,6 +170,11 @@ def log_likelihood_of_predictions(problem: FitProblem, u: np.ndarray, out: Label
     data, atoms = problem.data, problem.graph.by_structure(problem.data.atoms)
     labels, kappa = problem.unpadded(data.labels), problem.unpadded(data.kappa)
     first = np.concatenate([[0], np.cumsum([len(a) for a in problem.dataset.structures])[:-1]])
+    variance = problem.variance(u)
+    if problem.space.layout.student:
+        residual = Labels3(labels.energy - out.energy / atoms, labels.forces - out.forces,
+                           labels.stress - out.stress)
+        return _student(residual, kappa, variance, problem.space.tail(u), first)
     counts = np.stack([kappa.energy, np.add.reduceat(kappa.forces.sum(axis=1), first),
                        kappa.stress.sum(axis=1)], axis=1)
     forces = (kappa.forces * (labels.forces - out.forces) ** 2).sum(axis=2)
@@ -155,8 +183,23 @@ def log_likelihood_of_predictions(problem: FitProblem, u: np.ndarray, out: Label
         np.add.reduceat(forces, first, axis=1),
         (kappa.stress * (labels.stress - out.stress) ** 2).sum(axis=2),
     ], axis=2)
-    variance = problem.space.sigma(u)[:, None] ** 2 + problem.floor_by_structure()
     return -0.5 * (squares / variance + counts * np.log(2 * np.pi * variance)).sum(axis=2)
+
+
+def _student(residual: Labels3, kappa: Labels3, variance: np.ndarray, nu: np.ndarray,
+             first: np.ndarray) -> np.ndarray:
+    """The same for noise with tails; ``first`` is the first atom of each structure."""
+    def density(k: int, squares: np.ndarray, w: np.ndarray, v: np.ndarray) -> np.ndarray:
+        q, d = (squares * (w > 0)).sum(axis=-1), (w > 0).sum(axis=-1)
+        return w.max(axis=-1) * np.asarray(student.log_density(q, d, v, nu[:, k, None]))
+
+    owner = np.repeat(np.arange(len(first)), np.diff([*first, len(kappa.forces)]))
+    forces = density(1, residual.forces**2, kappa.forces, variance[:, owner, 1])
+    return (
+        density(0, residual.energy[..., None] ** 2, kappa.energy[:, None], variance[..., 0])
+        + np.add.reduceat(forces, first, axis=1)
+        + density(2, residual.stress**2, kappa.stress, variance[..., 2])
+    )
 
 
 def _observed(problem: FitProblem) -> dict[str, dict]:
@@ -254,12 +297,7 @@ def _failures(names: list[str], columns: dict, stats: dict[str, np.ndarray]) -> 
 def _record(problem: FitProblem, u: np.ndarray, method: str, problems: list[str],
             details: dict[str, Any]) -> dict[str, Any]:
     """How the posterior was made: enough to rebuild its potential and to judge it."""
-    space, data = problem.space, problem.data
-    weights = {
-        "energy": np.asarray(data.kappa.energy),
-        "forces": np.asarray(data.kappa.forces),
-        "stress": np.asarray(data.kappa.stress),
-    }
+    space = problem.space
     floor = asdict(problem.floor)
     return {
         "schema": SCHEMA,
@@ -273,19 +311,16 @@ def _record(problem: FitProblem, u: np.ndarray, method: str, problems: list[str]
         "cutoff": problem.cutoff,
         "nu_forces": problem.nu_forces,
         "floor": floor,
+        "families": list(space.families),
+        "tails": space.tails,
         "misfit": problem.misfit,
         "method": method,
         "problems": problems,
-        "dropped": problem.dropped,
-        "mean_kappa": {
-            q: float(w[w > 0].mean()) if (w > 0).any() else 0.0 for q, w in weights.items()
-        },
         "n_structures": len(problem.dataset),
-        "n_atoms": problem.graph.n_atoms,
+        "n_atoms": problem.dataset.n_atoms,
         "data": {
             "source": problem.dataset.source,
             "fingerprint": problem.dataset.fingerprint(),
-            "closest_pair": _closest_pair(problem),
         },
         "details": details,
         "versions": {
@@ -319,12 +354,41 @@ def _closest_pair(problem: FitProblem) -> dict[str, float]:
     return closest
 
 
-def _training_spread(problem: FitProblem, u: np.ndarray, training: Labels3 | None,
-                     n_draws: int = 32) -> dict[str, float]:
+def _look(problem: FitProblem | StreamedProblem, u: np.ndarray | None, training: Labels3 | None
+          ) -> dict[str, Any]:
+    """What the record says about the data, in one pass over them."""
+    dropped: Counter[str] = Counter()
+    ranges = FamilyRanges(problem.reference.length)
+    closest, spread, sums = {}, dict.fromkeys(("energy", "forces"), 0.0), np.zeros((3, 2))
+    for part in problem.parts():
+        dropped.update(part.dropped)
+        ranges.add(part.dataset.structures, part.dataset.families)
+        for name, r in _closest_pair(part).items():
+            closest[name] = min(closest.get(name, np.inf), r)
+        for row, w in zip(sums, map(np.asarray, part.data.kappa), strict=True):
+            row += w.sum(), (w > 0).sum()
+        if u is not None:
+            for name, value in _training_spread(problem.space, part, u, training).items():
+                spread[name] = max(spread[name], value)
+        del part  # before the next one is made
+    return {
+        "dropped": dict(dropped),
+        "closest_pair": closest,
+        "families": ranges.table(),
+        "mean_kappa": {
+            q: float(total / n) if n else 0.0
+            for q, (total, n) in zip(QUANTITIES, sums, strict=True)
+        },
+        "training_spread": spread,
+    }
+
+
+def _training_spread(space: ParameterSpace, problem: FitProblem, u: np.ndarray,
+                     training: Labels3 | None, n_draws: int = 32) -> dict[str, float]:
     """Largest parameter spread on the training structures: the mark for "far from the data"."""
     flat = u.reshape(-1, u.shape[-1])
     index = np.unique(np.linspace(0, len(flat) - 1, n_draws).round().astype(int))
-    out = training or evaluate_draws(problem.space.potential(flat[index]), problem.graph)
+    out = training or evaluate_draws(space.potential(flat[index]), problem.graph)
     atoms = np.array([len(a) for a in problem.dataset.structures])
     return {
         "energy": float((out.energy / atoms).std(axis=0).max()),

@@ -54,7 +54,7 @@ from bayespot.inference.temperature import (
     spread_marks,
 )
 from bayespot.likelihood import FitProblem
-from bayespot.parameters import ParameterSpace
+from bayespot.parameters import NOISE_ENTRIES, ParameterSpace
 from bayespot.posterior import Posterior
 from bayespot.potentials.ace import ACE
 from bayespot.potentials.priors import Normal, Reference
@@ -70,8 +70,8 @@ BASES: dict[str, dict[str, float]] = {
 CUTOFF = 2.4
 """Range of the discrepancy in bond lengths."""
 
-OFFSET = 0.1
-"""Prior sd of the discrepancy's energy of an isolated atom, eV."""
+OFFSET = 0.025
+"""Prior sd of the discrepancy's energy of an isolated atom, in cohesive energies."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _fit(problem: FitProblem, residual: Labels3, basis: str | Mapping[str, Any],
     folds = folds_of(own.dataset.families) if temperature is None else ["all"] * len(own.dataset)
     grams = collect_grams(own, folds)
     evidence = Evidence(own, grams)
-    eta, _ = evidence.maximize()
+    eta = evidence.settle(evidence.maximize()[0])
     at = evidence.posterior(eta)
     if temperature is not None:
         sigma = evidence.scales(eta)[0][0]
@@ -206,11 +206,15 @@ def _layer_problem(problem: FitProblem, residual: Labels3, basis: str | Mapping[
         if basis not in BASES:
             raise PriorError(f"basis={basis!r} is unknown: use one of {', '.join(BASES)}")
         basis = BASES[basis]
-    length = problem.reference.length
+    length, energy = problem.reference.length, problem.reference.energy
+    unit = float(np.log(energy / Reference().energy))
+    amplitudes = {f"log_a_{k}": getattr(ACE, f"log_a_{k}") + unit for k in (1, 2, 3)}
     form = ACE(
         species=problem.initial.species,
-        **{"cutoff": CUTOFF * length, "r0": length, "core": 0.0, **basis},
+        **{"cutoff": CUTOFF * length, "r0": length, "core": 0.0, **amplitudes, **basis},
     )
+    noise = {name: prior for name, prior in zip(problem.space.names, problem.space.priors,
+                                                strict=True) if name.startswith("sigma_")}
     dataset, labels, first = problem.dataset, [], 0
     for k, (atoms, label) in enumerate(zip(dataset.structures, dataset.labels, strict=True)):
         n = len(atoms)
@@ -224,8 +228,8 @@ def _layer_problem(problem: FitProblem, residual: Labels3, basis: str | Mapping[
     return FitProblem(
         form,
         Dataset(dataset.structures, tuple(labels), dataset.families, dataset.source),
-        reference=Reference(length, problem.reference.energy, (0.0,) * len(form.species)),
-        priors={"e0": Normal(0.0, OFFSET)},
+        reference=Reference(length, energy, (0.0,) * len(form.species)),
+        priors={"e0": Normal(0.0, OFFSET * energy), **noise},
         # An offset that is held stays where it is held.
         fixed={name: 0.0 for name in problem.space.fixed if name.split("[")[0] == "e0"},
         floor=problem.floor,
@@ -262,10 +266,10 @@ def _sum_problem(problem: FitProblem, fitted: _Fitted, sd: np.ndarray) -> FitPro
     own, layer = _prefixes(problem, initial)
     priors, fixed = {}, {}
     for name, prior in zip(problem.space.names, problem.space.priors, strict=True):
-        if not name.startswith("sigma_"):
+        if not name.startswith(NOISE_ENTRIES):
             priors[own(name)] = prior
     for name, value in problem.space.fixed.items():
-        if not name.startswith("sigma_"):
+        if not name.startswith(NOISE_ENTRIES):
             fixed[own(name)] = value
     weights = fitted.problem.space
     for name, width in zip(weights.names, sd, strict=False):
@@ -274,7 +278,8 @@ def _sum_problem(problem: FitProblem, fitted: _Fitted, sd: np.ndarray) -> FitPro
     for k in range(3):
         fixed[f"sigma_{QUANTITIES[k]}"] = float(fitted.temperature.noise[k])
     final = copy.copy(problem)
-    final.initial, final.misfit = initial, "discrepancy"
+    final.initial, final.misfit, final.scales = initial, "discrepancy", "common"
+    final.data = replace(problem.data, family=None)
     final.space = ParameterSpace(
         initial, problem.reference, priors=priors, fixed=fixed,
         quantities=[q for q in QUANTITIES if f"sigma_{q}" in (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg
@@ -70,10 +71,19 @@ def require_linear(problem: FitProblem) -> LinearPotential:
     return potential
 
 
+def require_normal(problem: FitProblem, method: str) -> None:
+    """Raise `PriorError` if the noise has tails, which no Gram matrix can hold."""
+    if (tails := problem.space.tails) != "normal":
+        raise PriorError(
+            f"{method} with tails={tails!r}: the closed form is that of normal noise; use "
+            "nuts, or tails='normal'"
+        )
+
+
 def columns_of(problem: FitProblem) -> np.ndarray:
     """Which rows of a `Design` belong to the free parameters, in their order."""
-    sizes, start, rows = problem.space.layout.sizes, 0, {}
-    for name, size in sizes:
+    start, rows = 0, {}
+    for name, size in problem.space.layout.sizes:
         rows[name] = np.arange(start, start + size)
         start += size
     position = np.full(start, -1)
@@ -111,40 +121,73 @@ def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> G
 
     Parameters
     ----------
-    problem : FitProblem
+    problem : FitProblem or StreamedProblem
         With a `LinearPotential`.
     groups : sequence of str, optional
         A name for every structure, in addition to its family: the folds of a cross-validation.
         Structures of one family have one DFT floor, so groups are within families.
     """
-    potential = require_linear(problem)
-    families = problem.dataset.families
-    names = list(zip(("",) * len(families) if groups is None else groups, families, strict=True))
-    order = tuple(dict.fromkeys(names))
+    require_linear(problem)
+    columns, sums, first = columns_of(problem), {}, 0
+    for part in problem.parts():
+        families = part.dataset.families
+        own = ("",) * len(families) if groups is None else groups[first : first + len(families)]
+        first += len(families)
+        _add(part, list(zip(own, families, strict=True)), columns, sums)
+        del part  # before the next one is made
+    groups, families = zip(*sums, strict=True)
+    gram, cross, squares, counts, floor, low, high, sizes = (
+        np.stack(arrays) for arrays in zip(*sums.values(), strict=True)
+    )
+    # The mean of equal numbers is that number, whatever the order of the sum.
+    floor = np.where(low == high, low, floor / sizes[:, None])
+    for matrix in gram.reshape(-1, len(columns), len(columns)):
+        matrix += np.triu(matrix, 1).T
+    return Grams(groups, families, gram, cross, squares, counts, floor)
+
+
+class _Sums(NamedTuple):
+    """The sums of one group, added to in place."""
+
+    gram: np.ndarray  # [3, p, p] upper triangle
+    cross: np.ndarray  # [3, p]
+    squares: np.ndarray  # [3]
+    counts: np.ndarray  # [3]
+    floor: np.ndarray  # [3] sum over structures
+    low: np.ndarray  # [3] the smallest floor
+    high: np.ndarray  # [3] the largest
+    size: np.ndarray  # [] structures
+
+
+def _add(problem: FitProblem, names: list[tuple[str, str]], columns: np.ndarray,
+         sums: dict[tuple[str, str], _Sums]) -> None:
+    """Add the structures of a problem to the sums of their groups (and families)."""
+    p, graph = len(columns), problem.graph
+    order = list(dict.fromkeys(names))
     group = np.array([order.index(name) for name in names])
-    columns, graph = columns_of(problem), problem.graph
-    p, shape = len(columns), (len(order), 3)
-    gram, cross = np.zeros((*shape, p, p)), np.zeros((*shape, p))
-    squares, counts = np.zeros(shape), np.zeros(shape)
-    floor = np.stack([problem.floor_by_structure()[group == k].mean(axis=0)
-                      for k in range(len(order))])
+    floor = problem.floor_by_structure()
+    for g, name in enumerate(order):
+        if name not in sums:
+            sums[name] = _Sums(np.zeros((3, p, p)), np.zeros((3, p)), *np.zeros((3, 3)),
+                               np.full(3, np.inf), np.zeros(3), np.zeros(()))
+        own, rows = sums[name], floor[group == g]
+        own.floor[:] += rows.sum(axis=0)
+        own.low[:] = np.minimum(own.low, rows.min(axis=0))
+        own.high[:] = np.maximum(own.high, rows.max(axis=0))
+        own.size[...] += len(rows)
     residual, kappa = residual_labels(problem), problem.unpadded(problem.data.kappa)
     atoms = graph.by_structure(problem.data.atoms)
-    for design in potential.design(graph):
+    for design in problem.initial.design(graph):
         for rows, r, weight, which, k in flat_rows(design, residual, kappa, atoms, columns):
             for g in np.unique(group[which]):
                 pick = (group[which] == g) & (weight > 0)
                 if pick.any():
-                    root = np.sqrt(weight[pick])
+                    own, root = sums[order[g]], np.sqrt(weight[pick])
                     z, y = np.asfortranarray(rows[:, pick] * root), r[pick] * root
-                    gram[g, k] += linalg.blas.dsyrk(1.0, z)
-                    cross[g, k] += z @ y
-                    squares[g, k] += y @ y
-                    counts[g, k] += weight[pick].sum()
-    for matrix in gram.reshape(-1, p, p):
-        matrix += np.triu(matrix, 1).T
-    groups, families = zip(*order, strict=True)
-    return Grams(groups, families, gram, cross, squares, counts, floor)
+                    own.gram[k] += linalg.blas.dsyrk(1.0, z)
+                    own.cross[k] += z @ y
+                    own.squares[k] += y @ y
+                    own.counts[k] += weight[pick].sum()
 
 
 def crosses(problem: FitProblem, residuals: Labels3, grams: Grams, groups: Sequence[str]

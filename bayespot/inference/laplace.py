@@ -29,13 +29,14 @@ def whitening(problem: FitProblem, u: np.ndarray) -> np.ndarray:
     other parameters than energies, forces and stresses together, so parameters and noise scales
     are correlated.
     """
-    covariance = np.linalg.inv(problem.precision(u))
-    scale = np.linalg.cholesky(0.5 * (covariance + covariance.T))
-    space = problem.space
+    # Along its eigenvectors, so that the differences do not depend on the order of the entries.
+    precision, space = problem.precision(u), problem.space
+    information, vectors = np.linalg.eigh(0.5 * (precision + precision.T))
+    scale = vectors / np.sqrt(information)
 
     def slope(z: np.ndarray) -> np.ndarray:
         at = jnp.asarray(u + scale @ z)
-        _, gradient = value_and_gradient(space.layout, space.constants, problem.data, at)
+        _, gradient = value_and_gradient(space.layout, space.constants, problem.placed(), at)
         return -scale.T @ np.asarray(gradient)
 
     steps = STEP * np.eye(len(u))

@@ -33,7 +33,8 @@ from scipy import linalg
 from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.evidence import Evidence, Gaussian
-from bayespot.inference.grams import Grams, collect_grams
+from bayespot.inference.grams import Grams, collect_grams, require_normal
+from bayespot.inference.streamed import StreamedProblem
 from bayespot.inference.temperature import (
     NO_NOISE,
     choose_temperature,
@@ -50,7 +51,7 @@ from bayespot.units import QUANTITIES
 
 
 def linear_gaussian(
-    problem: FitProblem,
+    problem: FitProblem | StreamedProblem,
     *,
     key: jax.Array,
     draws: int = 1000,
@@ -69,7 +70,7 @@ def linear_gaussian(
 
     Parameters
     ----------
-    problem : FitProblem
+    problem : FitProblem or StreamedProblem
         With a `LinearPotential` whose other parameters are held.
     key : jax.Array
         Random key of the draws.
@@ -78,7 +79,9 @@ def linear_gaussian(
         False keeps the settings of the potential and the centres of the noise priors.
     by_family : bool
         Let each family of structures have noise scales of its own. They are kept as the floor of
-        the posterior, by family; new structures get those common to all.
+        the posterior, by family; new structures get those common to all. A problem with
+        ``scales="family"`` means this; here the spread over families is not learned but given
+        (`bayespot.inference.evidence.FAMILY_WIDTH`).
     grams : Grams, optional
         From `collect_grams` of the same problem, so that the data are passed over once.
 
@@ -89,6 +92,8 @@ def linear_gaussian(
     """
     if problem.misfit == "pro":
         raise PriorError("misfit='pro' is no posterior that linear_gaussian has: use laplace")
+    require_normal(problem, "linear_gaussian")
+    by_family = by_family or bool(problem.space.families)
     tempered = problem.misfit != "none"
     if tempered and (by_family or grams is not None):
         raise PriorError(f"misfit={problem.misfit!r} chooses the noise from families left out: it "
@@ -143,12 +148,15 @@ def at_maximum(problem: FitProblem, evidence: Evidence, eta: np.ndarray, at: Gau
     sd = evidence.scales(eta)[1]
     names = space.names[: len(sd)]
     final = copy.copy(problem)
+    if isinstance(problem, FitProblem):
+        final.data, final.scales = replace(problem.data, family=None), "common"
     if families:
         final.floor, sigma = _noise_as_floor(problem, evidence, eta, sigma)
-        rows = np.square([final.floor.of(f) for f in problem.dataset.families])
-        floor = np.ones_like(problem.data.floor)
-        floor.reshape(-1, 3)[problem.graph.structure_slot] = rows
-        final.data = replace(problem.data, floor=floor)
+        if isinstance(problem, FitProblem):
+            rows = np.square([final.floor.of(f) for f in problem.dataset.families])
+            floor = np.ones_like(problem.data.floor)
+            floor.reshape(-1, 3)[problem.graph.structure_slot] = rows
+            final.data = replace(final.data, floor=floor)
     final.initial = space.potential(np.zeros(space.size)).replace(
         **dict(zip(evidence.settings, map(float, eta[n:]), strict=True))
     )

@@ -117,7 +117,7 @@ def leave_out_linearized(linear: Linearized, sigma: np.ndarray, folds: Sequence[
     Parameters
     ----------
     linear : Linearized
-    sigma : ndarray [3]
+    sigma : ndarray [3] or [n_structures, 3]
         Noise scales of energies per atom, forces and stresses.
     folds : sequence of str
         One for every structure.
@@ -125,7 +125,8 @@ def leave_out_linearized(linear: Linearized, sigma: np.ndarray, folds: Sequence[
         Leverages of the density whose likelihood alone has this temperature, divided by it:
         :math:`\ell_i = J_i (T I + F_{-g})^{-1} J_i^T`, the prior being what it is.
     """
-    weight = linear.kappa / (np.asarray(sigma)[linear.kind] ** 2 + linear.floor)
+    sigma = np.broadcast_to(sigma, (len(folds), 3))
+    weight = linear.kappa / (sigma[linear.structure, linear.kind] ** 2 + linear.floor)
     names = np.asarray(folds)[linear.structure]
     eye = np.eye(linear.rows.shape[1])
     miss, leverage = np.empty_like(linear.residual), np.empty_like(linear.residual)

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import OptimizeResult, minimize, minimize_scalar
 from scipy.special import ndtri
 from scipy.stats import qmc
 
 from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.misfit import require_method, treat_misfit
-from bayespot.likelihood import FitProblem, Misfit, log_posterior
+from bayespot.likelihood import FitProblem, log_posterior
 from bayespot.posterior import Posterior
 
 value_and_gradient = jax.jit(jax.value_and_grad(log_posterior, argnums=3), static_argnums=0)
@@ -46,10 +46,15 @@ class Mode:
     steps: int
 
 
-def noise_update(problem: FitProblem, u: np.ndarray, misfit: Misfit) -> np.ndarray:
-    """The best noise entries of ``u`` for given residuals."""
+def noise_update(problem: FitProblem, u: np.ndarray) -> np.ndarray:
+    """The best noise entries of ``u`` at its parameters of the potential.
+
+    For normal noise of common scales; other noise takes some steps towards them.
+    """
+    if problem.space.families or problem.space.layout.student:
+        return _search(problem, u, noise_alone=True, steps=8)[0]
     n_theta, floor = problem.space.layout.n_theta, problem.floor_by_structure()
-    u = u.copy()
+    misfit, u = problem.misfit_by_structure(u), u.copy()
     for row, k in enumerate(problem.space.layout.noise):
         prior = problem.space.priors[n_theta + row]
         squares, counts = misfit.squares[:, k], misfit.counts[:, k]
@@ -99,7 +104,7 @@ def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: fl
         if accepted:
             u, value = trial, trial_value
         if step >= hold_noise:
-            u = noise_update(problem, u, problem.misfit_by_structure(u))
+            u = noise_update(problem, u)
             value = problem.log_posterior(u)
         if not tried and step > hold_noise and abs(value - before) < NEAR:
             tried = True
@@ -114,26 +119,36 @@ def climb(problem: FitProblem, u: np.ndarray, *, steps: int = 200, tolerance: fl
 
 def _finish(problem: FitProblem, u: np.ndarray, value: float, steps: int) -> Mode:
     """Quasi-Newton over all entries, from near a mode; not converged where it did not get there."""
-    space = problem.space
     try:
-        root = np.linalg.inv(np.linalg.cholesky(problem.precision(u))).T
+        best, found = _search(problem, u)
     except np.linalg.LinAlgError:
         return Mode(u, value, False, steps)
+    expected = 0.5 * float(found.jac @ found.jac)
+    if not (-found.fun >= value and expected < 1e-6):
+        return Mode(u, value, False, steps)
+    return Mode(best, -float(found.fun), True, steps + int(found.nit))
+
+
+def _search(problem: FitProblem, u: np.ndarray, *, noise_alone: bool = False, steps: int = 200
+            ) -> tuple[np.ndarray, OptimizeResult]:
+    """Quasi-Newton in whitened coordinates, over all entries of ``u`` or those of the noise."""
+    space = problem.space
+    first = space.layout.n_theta if noise_alone else 0
+    precision = problem.noise_precision(u) if noise_alone else problem.precision(u)
+    root = np.zeros((space.size, space.size - first))
+    root[first:] = np.linalg.inv(np.linalg.cholesky(precision)).T
 
     def cost(z: np.ndarray) -> tuple[float, np.ndarray]:
-        height, slope = value_and_gradient(space.layout, space.constants, problem.data,
+        height, slope = value_and_gradient(space.layout, space.constants, problem.placed(),
                                            u + root @ z)
         if not (np.isfinite(height) and np.isfinite(slope).all()):
             return np.inf, np.zeros_like(z)
         return -float(height), -(root.T @ np.asarray(slope))
 
     with np.errstate(invalid="ignore", over="ignore"):
-        found = minimize(cost, np.zeros(space.size), jac=True, method="BFGS",
-                         options={"gtol": 1e-5, "maxiter": 200})
-    expected = 0.5 * float(found.jac @ found.jac)
-    if not (-found.fun >= value and expected < 1e-6):
-        return Mode(u, value, False, steps)
-    return Mode(u + root @ found.x, -float(found.fun), True, steps + int(found.nit))
+        found = minimize(cost, np.zeros(root.shape[1]), jac=True, method="BFGS",
+                         options={"gtol": 1e-5, "maxiter": steps})
+    return u + root @ found.x, found
 
 
 def starting_points(problem: FitProblem, key: jax.Array, starts: int) -> np.ndarray:
@@ -177,6 +192,8 @@ def subset(problem: FitProblem, key: jax.Array, atoms: int = SUBSET_ATOMS) -> Fi
         nu_forces=problem.nu_forces,
         misfit=problem.misfit,
         temperature=problem.temperature,
+        scales=problem.space.families or problem.scales,
+        tails=problem.tails,
     )
 
 

@@ -26,6 +26,11 @@ def require_method(problem: FitProblem, method: str) -> None:
         the parameters of a method that does not make it.
     """
     misfit = problem.misfit
+    if misfit != "none" and problem.tails != "normal":
+        raise PriorError(
+            f"misfit={misfit!r} with tails={problem.tails!r}: its closed forms are those of normal "
+            "noise; use tails='normal', or misfit='none' to find the labels that are wrong"
+        )
     if misfit in ("discrepancy", "tempered") and isinstance(problem.initial, LinearPotential):
         own = "a linear potential is its own discrepancy, and " if misfit == "discrepancy" else ""
         raise PriorError(

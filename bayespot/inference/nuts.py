@@ -7,7 +7,8 @@ mode :math:`u^*` (noise entries included): there every direction has unit scale,
 diagonal mass matrix adapts the rest.
 
 Chains run in threads, one per core, in one compiled program, block by block; after each block all
-states can be written to a folder, from which the same call continues to the same draws.
+states can be written to a folder, from which the same call continues to the same draws. Where the
+problem names devices, chains are dealt to the groups of devices that each hold a copy of the data.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from numpyro.infer.hmc import hmc
 
 from bayespot.inference.assemble import build_posterior
@@ -32,6 +34,7 @@ from bayespot.inference.map import climb, find_modes
 from bayespot.inference.misfit import require_method, target_of, treat_misfit
 from bayespot.inference.stamp import stamp
 from bayespot.likelihood import FitProblem, log_posterior
+from bayespot.likelihood.devices import Place, put
 from bayespot.parameters import Layout
 from bayespot.posterior import Posterior
 
@@ -129,6 +132,7 @@ def nuts(
         [problem.misfit, problem.temperature],
         "fixed": problem.space.fixed, "key": np.asarray(jax.random.key_data(key)).tolist()
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else np.asarray(key).tolist(),
+        **({} if problem.tails == "normal" else {"tails": problem.tails}),
     })
     modes = run.cached_modes()
     if modes is None:
@@ -146,9 +150,15 @@ def nuts(
     searched = time.perf_counter()
     start, advance = _kernel(density.space.layout, warmup, target_accept, max_tree_depth)
     show = _reporter(progress, chains * (warmup + draws))
-    arguments = jax.device_put((density.space.constants, density.data, center, factor))
+    places = density.places
+    everywhere = [
+        (put(density.space.constants, place), put(density.placed(place), place, chunks=True),
+         *put((center, factor), place))
+        for place in places[:chains]
+    ]
 
     def one_chain(c: int) -> dict[str, np.ndarray]:
+        arguments = everywhere[c % len(everywhere)]
         state_key, z_key = jax.random.split(jax.random.fold_in(key_chains, c))
         offset = np.linalg.solve(factor, modes[c % len(modes)] - center)
         z = offset + np.asarray(jax.random.normal(z_key, (len(center),)))
@@ -169,10 +179,8 @@ def nuts(
             show(length)
         return rows
 
-    # One device runs programs of several threads side by side: one compilation serves all chains.
     try:
-        with ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
-            results = list(pool.map(one_chain, range(chains)))
+        results = _in_threads(one_chain, chains, places[:chains])
     finally:
         show(None)
     rows = {n: np.stack([r[n] for r in results]) for n in ("z", *RECORDED)}
@@ -198,6 +206,22 @@ def nuts(
         },
     )
     return treat_misfit(problem, posterior, jax.random.fold_in(key, 1))
+
+
+def _in_threads(one_chain: Callable[[int], dict], chains: int, places: list[Place]) -> list[dict]:
+    """The rows of all chains."""
+    if not isinstance(places[0], Mesh):
+        # One device runs programs of several threads side by side: one compilation serves them.
+        with ThreadPoolExecutor(min(chains, os.cpu_count() or 1)) as pool:
+            return list(pool.map(one_chain, range(chains)))
+    # Devices that wait for each other must all be given their work in the same order.
+    with ThreadPoolExecutor(len(places)) as pool:
+        dealt = pool.map(
+            lambda first: [one_chain(c) for c in range(first, chains, len(places))],
+            range(len(places)),
+        )
+        rows = list(dealt)
+    return [rows[c % len(places)][c // len(places)] for c in range(chains)]
 
 
 class _Run:

@@ -26,12 +26,14 @@ import jax
 import numpy as np
 from scipy import linalg
 
+from bayespot.errors import PriorError
 from bayespot.inference.assemble import build_posterior
 from bayespot.inference.evidence import Evidence, Gaussian
 from bayespot.inference.grams import (
     collect_grams,
     columns_of,
     flat_rows,
+    require_normal,
     residual_labels,
 )
 from bayespot.inference.linear_gaussian import at_maximum
@@ -97,6 +99,10 @@ def pops(problem: FitProblem, *, key: jax.Array, draws: int = 1000) -> Posterior
     PriorError
         If the posterior is not Gaussian: another form, other parameters sampled, bounded priors.
     """
+    require_normal(problem, "pops")
+    if problem.space.families:
+        raise PriorError("pops with noise by family: its corrections are weighted by one noise of "
+                         "each kind; use scales='common'")
     evidence = Evidence(problem, collect_grams(problem))
     eta, _ = evidence.maximize()
     at = evidence.posterior(eta)

@@ -88,7 +88,7 @@ class Objective:
     def __init__(self, problem: FitProblem, linear: Linearized, u: np.ndarray, noise: bool) -> None:
         space, self.linear = problem.space, linear
         self.p = p = len(linear.u)
-        at_mode = space.sigma(u)[linear.kind] ** 2 + linear.floor
+        at_mode = problem.variance(u)[linear.structure, linear.kind]
         fisher = (linear.rows.T * (linear.kappa / at_mode)) @ linear.rows
         lower = linalg.cholesky(np.eye(p) + fisher, lower=True)
         self.whiten = linalg.solve_triangular(lower, np.eye(p), lower=True).T

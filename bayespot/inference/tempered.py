@@ -81,7 +81,7 @@ def temper(problem: FitProblem, u: np.ndarray) -> Target:
         If the temperature is to come from families left out and there is one structure only.
     """
     rule = "families" if problem.temperature is None else problem.temperature
-    sigma = problem.space.sigma(u)
+    sigma = noise_at(problem, u)
     details: dict[str, Any] = {"temperature_from": SOURCES.get(rule, "given")}
     noise, marks = np.full(3, NO_NOISE), None
     if rule == "families":
@@ -105,15 +105,25 @@ def temper(problem: FitProblem, u: np.ndarray) -> Target:
 def frederiksen(problem: FitProblem, u: np.ndarray) -> float:
     """The temperature T0 of the module at the mode ``u``."""
     squares = problem.misfit_by_structure(u).squares
-    variance = problem.space.sigma(u) ** 2 + problem.floor_by_structure()
-    return float((squares / variance).sum() / problem.space.layout.n_theta)
+    return float((squares / problem.variance(u)).sum() / problem.space.layout.n_theta)
+
+
+def noise_at(problem: FitProblem, u: np.ndarray) -> np.ndarray:
+    """Noise scales at ``u``, [3], or [n_structures, 3] where families have their own."""
+    space = problem.space
+    return space.family_sigma(u)[problem.families] if space.families else space.sigma(u)
 
 
 def hold_noise(problem: FitProblem, sigma: np.ndarray) -> FitProblem:
-    """The problem with the noise scales that it samples held at ``sigma`` [3]."""
-    space, n = problem.space, problem.space.layout.n_theta
+    """The problem with the noise scales that it samples held at ``sigma``, see `noise_at`."""
+    space, n, data = problem.space, problem.space.layout.n_theta, problem.data
+    if np.ndim(sigma) == 2:  # all noise by structure goes where the floor is
+        floor = np.array(data.floor)
+        floor.reshape(-1, 3)[problem.graph.structure_slot] += sigma**2
+        data, sigma = replace(data, floor=floor), np.full(3, NO_NOISE)
     held = {f"sigma_{QUANTITIES[k]}": float(sigma[k]) for k in space.layout.noise}
     other = copy.copy(problem)
+    other.data, other.scales = replace(data, family=None), "common"
     other.space = ParameterSpace(
         problem.initial,
         problem.reference,

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from bayespot.data.dataset import Dataset, has_vacuum
+from bayespot.data.provenance import KEY
 from bayespot.errors import OracleError
 from bayespot.oracles.base import GRID, LabelledResult, check_label, structure_hash
 
@@ -24,6 +25,7 @@ class ArchiveOracle:
     def __init__(self, dataset: Dataset) -> None:
         self.name = "archive"
         self.settings: dict[str, Any] = {"oracle": "archive", "dataset": dataset.fingerprint()}
+        self.provenances = dataset.provenances()
         self._dataset = dataset
         self._rows = {structure_hash(s): i for i, s in enumerate(dataset.structures)}
 
@@ -40,19 +42,25 @@ class ArchiveOracle:
             raise OracleError(
                 f"{structure.get_chemical_formula()} ({len(structure)} atoms) is not in the "
                 f"archive {self._dataset.source}; take the pool from the archive itself, or "
-                "calculate with oracle = 'gpaw' or another calculator"
+                "calculate with oracle = 'gpaw' or another calculator",
+                "missing",
             )
         labels = self._dataset.labels[row]
         missing = [n for n in ("energy", "forces") if getattr(labels, n) is None]
         if missing:
             what = " and no ".join(missing)
-            raise OracleError(f"entry {row} of {self._dataset.source} has no {what}")
+            raise OracleError(f"entry {row} of {self._dataset.source} has no {what}", "missing")
         stress = None if labels.stress is None or has_vacuum(structure) else labels.stress
         result = LabelledResult(
             energy=float(labels.energy),
             forces=np.array(labels.forces, dtype=float),
             stress=None if stress is None else np.array(stress, dtype=float),
-            metadata={"code": "archive", "source": str(self._dataset.source), "entry": row},
+            metadata={
+                "code": "archive",
+                **self._dataset.structures[row].info.get(KEY, {}),
+                "source": str(self._dataset.source),
+                "entry": row,
+            },
         )
         check_label(structure, result)
         return result

@@ -57,6 +57,24 @@ class Oracle(Protocol):
         ...
 
 
+def label_provenances(oracle: Oracle) -> list[Mapping[str, Any]]:
+    """Kinds of labels that an oracle may give, to compare with those of a data set.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        Its ``provenances`` if it has any, or its settings.
+
+    Returns
+    -------
+    list of mapping
+        See `bayespot.data.provenance`; empty where nothing is known.
+    """
+    if hasattr(oracle, "provenances"):
+        return list(oracle.provenances)
+    return [] if oracle.settings.get("oracle") == "archive" else [{"settings": oracle.settings}]
+
+
 def structure_hash(structure: Atoms) -> str:
     """Content hash of a structure: species, positions, cell, periodicity, initial moments.
 
@@ -97,20 +115,26 @@ def check_label(structure: Atoms, result: LabelledResult, max_force: float = MAX
     n_atoms = len(structure)
     # Finite first: a comparison with NaN is False, so a NaN would pass the limit on forces.
     if not np.isfinite(result.energy):
-        raise OracleError(f"the energy is not finite ({result.energy})")
+        raise OracleError(f"the energy is not finite ({result.energy})", "not_finite")
     forces = np.asarray(result.forces)
     if forces.ndim != 2 or forces.shape[1] != 3:
-        raise OracleError(f"the forces have shape {forces.shape}, expected ({n_atoms}, 3)")
+        expected = f"expected ({n_atoms}, 3)"
+        raise OracleError(f"the forces have shape {forces.shape}, {expected}", "wrong_atoms")
     if len(forces) != n_atoms:
-        raise OracleError(f"wrong number of atoms: forces on {len(forces)}, asked for {n_atoms}")
+        raise OracleError(
+            f"wrong number of atoms: forces on {len(forces)}, asked for {n_atoms}", "wrong_atoms"
+        )
     if not np.all(np.isfinite(forces)):
-        raise OracleError(f"{int(np.sum(~np.isfinite(forces)))} force components are not finite")
+        bad = int(np.sum(~np.isfinite(forces)))
+        raise OracleError(f"{bad} force components are not finite", "not_finite")
     largest = float(np.max(np.linalg.norm(forces, axis=1), initial=0.0))
     if largest > max_force:
-        raise OracleError(f"a force of {largest:.3g} eV/Å is beyond the limit of {max_force:g}")
+        raise OracleError(
+            f"a force of {largest:.3g} eV/Å is beyond the limit of {max_force:g}", "huge_forces"
+        )
     if result.stress is not None:
         stress = np.asarray(result.stress)
         if stress.shape != (6,):
-            raise OracleError(f"the stress has shape {stress.shape}, expected (6,)")
+            raise OracleError(f"the stress has shape {stress.shape}, expected (6,)", "wrong_atoms")
         if not np.all(np.isfinite(stress)):
-            raise OracleError("the stress is not finite")
+            raise OracleError("the stress is not finite", "not_finite")

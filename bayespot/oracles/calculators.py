@@ -1,31 +1,164 @@
-"""Labels from any ASE calculator, by its name and keywords.
-
-No code from a configuration file is evaluated: names are looked up, keywords are handed to the
-calculator.
-"""
+"""Labels that are calculated: any code, retried by a ladder, with a record of how it came about."""
 
 from __future__ import annotations
 
-import difflib
-import importlib.metadata
-import importlib.util
 import json
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import (
-    PropertyNotImplementedError,
-    get_calculator_class,
-)
-from ase.calculators.calculator import names as ase_names
 
-from bayespot.data.dataset import has_vacuum
 from bayespot.errors import ConfigError, OracleError
-from bayespot.oracles.base import MAX_FORCE, LabelledResult, check_label
+from bayespot.oracles.base import LabelledResult, check_label
+from bayespot.oracles.calculation import calculate
+from bayespot.oracles.codes import Code, leaves, merged
+from bayespot.oracles.isolation import isolated
+from bayespot.oracles.registry import code_of
+from bayespot.oracles.run_settings import Rung, RunSettings
 from bayespot.records import canonical_json
+
+
+class CalculatorOracle:
+    """Labels from a code, built afresh for every structure.
+
+    Parameters
+    ----------
+    name : str
+        ``"gpaw"``, ``"espresso"``, ``"chgnet"``, any name that ASE knows, or
+        ``"package.module:Class"`` for an ASE calculator of another package.
+    settings : mapping
+        Keywords of the calculator, plain JSON (as they come from TOML).
+    run : RunSettings or mapping
+        Command, limits, scratch, ladder: what does not change a label.
+
+    Raises
+    ------
+    ConfigError
+        Unknown name, missing package, or keywords that the calculator refuses. They are tried
+        here, once, so that a typing error does not fail every structure of a campaign.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        run: RunSettings | Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.run = RunSettings.of(run)
+        self.max_force = self.run.max_force
+        self._code = code_of(name)
+        self._keywords = _plain_settings(settings or {})
+        self.settings: dict[str, Any] = self._code.identity(self._fresh_keywords(), self.run)
+        self._ladder = self._code.ladder if self.run.ladder is None else self.run.ladder
+        _check_ladder(self._code, self._ladder)
+        alone = self._code.isolated if self.run.isolate is None else self.run.isolate
+        self._isolated = alone or bool(self.run.time_limit or self.run.memory_limit)
+        self._try_keywords()
+
+    def __reduce__(self) -> tuple:
+        """Travel to a worker by name and settings; made again and compared there."""
+        return _made_again, (self.name, self._keywords, self.run.plain(), self.settings)
+
+    def label(self, structure: Atoms) -> LabelledResult:
+        """Calculate one structure; where that fails, climb the ladder.
+
+        Raises
+        ------
+        OracleError
+            If the ladder ends. ``kind`` is that of the last failure, ``attempts`` has all of them.
+        """
+        attempts: list[dict[str, Any]] = []
+        left = list(self._ladder)
+        rung: Rung | None = None
+        while True:
+            begin, note = time.perf_counter(), {}
+            try:
+                result = self._attempt(structure, rung, note)
+                return replace(result, metadata={**result.metadata, "attempts": attempts})
+            except OracleError as error:
+                failure = error
+            record = {} if rung is None else rung.described()
+            attempts.append({
+                "kind": failure.kind, "message": str(failure),
+                "wall_time_s": time.perf_counter() - begin, **record,
+                **{k: note[k] for k in ("tail", "folder") if k in note},
+            })  # fmt: skip
+            rung = next((r for r in left if failure.kind in r.on), None)
+            if rung is None:
+                raise OracleError(_story(attempts), failure.kind, attempts) from failure
+            left.remove(rung)
+
+    def _attempt(
+        self, structure: Atoms, rung: Rung | None, note: dict[str, Any]
+    ) -> LabelledResult:
+        """One calculation; the note gets what should be known if it fails."""
+        keywords = self._fresh_keywords()
+        guess: Mapping[str, Any] = {}
+        factor = 1.0
+        if rung is not None:
+            keywords, guess, factor = merged(keywords, rung.change), rung.guess, rung.time_factor
+
+        def accept(found: dict[str, Any]) -> LabelledResult:
+            stress = found["stress"]
+            result = LabelledResult(
+                energy=float(found["energy"]),
+                forces=np.array(found["forces"], dtype=float),
+                stress=None if stress is None else np.array(stress, dtype=float),
+                metadata=self._metadata(found["metadata"], rung),
+            )
+            check_label(structure, result, self.max_force)
+            return result
+
+        code, run = self._code, self.run
+        if self._isolated:
+            return isolated(code, keywords, run, structure, guess, factor, accept, note)
+        if not code.writes:
+            return accept(calculate(code, keywords, run, structure, None, guess))
+        with tempfile.TemporaryDirectory(prefix="bayespot-", dir=run.scratch) as folder:
+            try:
+                return accept(calculate(code, keywords, run, structure, Path(folder), guess))
+            except OracleError:
+                note["tail"] = code.tail(Path(folder))
+                raise
+
+    def _metadata(self, found: Mapping[str, Any], rung: Rung | None) -> dict[str, Any]:
+        """Where a label comes from; no names of machines, no paths."""
+        described = {} if rung is None else {"retried_with": rung.described()}
+        used = self.settings.get("pseudopotentials")
+        files = {} if used is None else {"pseudopotentials": used}
+        return {"code": self.name, "settings": self.settings, **files, **found, **described}
+
+    def _fresh_keywords(self) -> dict[str, Any]:
+        """Make a copy that a calculator may change without changing the next one's."""
+        return json.loads(json.dumps(self._keywords))
+
+    def _try_keywords(self) -> None:
+        try:
+            self._code.calculator(self._fresh_keywords(), self.run)
+        except (ImportError, TypeError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"the calculator '{self.name}' cannot be made with {self._keywords}: {error}; "
+                "correct [learn.oracle_settings]"
+            ) from error
+
+
+def _made_again(
+    name: str, keywords: dict[str, Any], run: dict[str, Any], settings: dict[str, Any]
+) -> CalculatorOracle:
+    oracle = CalculatorOracle(name, keywords, run=run)
+    if oracle.settings != settings:
+        raise ConfigError(
+            f"the oracle '{name}' is another one on this machine: its pseudopotentials differ "
+            "from those where the campaign was started; use the same files on all machines"
+        )
+    return oracle
 
 
 def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,152 +171,27 @@ def _plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         ) from None
 
 
-def _build_gpaw(settings: dict[str, Any]) -> Any:
-    if importlib.util.find_spec("gpaw") is None:
-        raise ConfigError("the oracle 'gpaw' needs GPAW: pip install gpaw (or the archive oracle)")
-    if "maximum iterations" in settings.get("convergence", {}):
-        raise ConfigError(
-            "convergence = {'maximum iterations': ...} makes GPAW stop early and hand out "
-            "unconverged labels without a word; use maxiter, which raises instead"
-        )
-    from gpaw import GPAW
-
-    return GPAW(**{"txt": None, **settings})
-
-
-#: Calculators whose construction needs more than a name and keywords.
-_BUILDERS: dict[str, Callable[[dict[str, Any]], Any]] = {"gpaw": _build_gpaw}
-
-
-def _build_calculator(name: str, settings: dict[str, Any]) -> Any:
-    """Make a fresh calculator from a name and keywords."""
-    if name in _BUILDERS:
-        return _BUILDERS[name](settings)
-    return get_calculator_class(name)(**settings)
-
-
-class CalculatorOracle:
-    """Labels from any ASE calculator, built afresh for every structure.
-
-    Parameters
-    ----------
-    name : str
-        ``"gpaw"``, ``"emt"``, ``"lj"`` or any name that ASE knows.
-    settings : mapping
-        Keywords of the calculator, plain JSON (as they come from TOML).
-    max_force : float
-        Limit on a force (eV/Å) above which the calculation counts as failed.
-
-    Raises
-    ------
-    ConfigError
-        Unknown name, missing package, or keywords that the calculator refuses. They are tried
-        here, once, so that a typing error does not fail every structure of a campaign.
-    """
-
-    def __init__(
-        self, name: str, settings: Mapping[str, Any] | None = None, *, max_force: float = MAX_FORCE
-    ) -> None:
-        known = sorted({*ase_names, *_BUILDERS})
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "see ase.calculators for the names"
-            raise ConfigError(f"unknown oracle '{name}'; {hint}")
-        self.name = name
-        self.max_force = float(max_force)
-        self._keywords = _plain_settings(settings or {})
-        self.settings: dict[str, Any] = {"oracle": name, "keywords": self._keywords}
-        try:
-            _build_calculator(name, self._fresh_keywords())
-        except (ImportError, TypeError, ValueError, KeyError) as error:
+def _check_ladder(code: Code, ladder: tuple[Rung, ...]) -> None:
+    """Refuse rungs that would give another label, or that this code cannot do."""
+    for rung in ladder:
+        if rung.guess and not code.can_start_from_density:
             raise ConfigError(
-                f"the calculator '{name}' cannot be made with {self._keywords}: {error}; "
-                "correct [learn.oracle_settings]"
-            ) from error
-
-    def _fresh_keywords(self) -> dict[str, Any]:
-        """Make a copy that a calculator may change without changing the next one's."""
-        return json.loads(json.dumps(self._keywords))
-
-    def label(self, structure: Atoms) -> LabelledResult:
-        """Calculate one structure.
-
-        The energy is the free energy: with smearing, forces and stress are its derivatives, and
-        ASE's default (the extrapolation to zero smearing) disagrees with them by some per cent.
-        """
-        atoms = structure.copy()
-        atoms.set_constraint()  # constraints would set forces to zero
-        start, cpu = time.perf_counter(), time.process_time()
-        # Codes fail in any way they like; each way is this structure's failure, not the end.
-        try:
-            atoms.calc = _build_calculator(self.name, self._fresh_keywords())
-            energy, kind = _energy(atoms)
-            forces = np.array(atoms.get_forces(), dtype=float)
-            stress = _stress(atoms)
-            if getattr(atoms.calc, "converged", None) is False:
-                raise OracleError("not converged: the calculator says so")
-        except OracleError:
-            raise
-        except Exception as error:
-            raise OracleError(_reason(error)) from error
-        result = LabelledResult(
-            energy=energy,
-            forces=forces,
-            stress=stress,
-            metadata={
-                "code": self.name,
-                "version": _version(self.name),
-                "energy_kind": kind,
-                "settings": self._fresh_keywords(),
-                "wall_time_s": time.perf_counter() - start,
-                "cpu_time_s": time.process_time() - cpu,
-                "iterations": _iterations(atoms.calc),
-            },
-        )
-        check_label(structure, result, self.max_force)
-        return result
+                f"a rung has guess = {dict(rung.guess)}, but the oracle '{code.name}' cannot start "
+                "from the density of another calculation"
+            )
+        for key in leaves(rung.change):
+            if not any(f"{key}.".startswith(f"{allowed}.") for allowed in code.path_keys):
+                known = ", ".join(sorted(code.path_keys)) or "nothing"
+                raise ConfigError(
+                    f"a rung changes {key}, which could change what the labels mean; it may change "
+                    f"{known}. A calculation with other settings may be its guess"
+                )
 
 
-def _energy(atoms: Atoms) -> tuple[float, str]:
-    """Free energy (eV), or the plain energy of a calculator that has no other, and which."""
-    try:
-        return float(atoms.get_potential_energy(force_consistent=True)), "free_energy"
-    except PropertyNotImplementedError:
-        return float(atoms.get_potential_energy()), "energy"
-
-
-def _stress(atoms: Atoms) -> np.ndarray | None:
-    """Stress (6,) in eV/Å³, or None where it means nothing or cannot be had."""
-    if not np.all(atoms.pbc) or has_vacuum(atoms):
-        return None
-    try:
-        return np.array(atoms.get_stress(), dtype=float)
-    except (PropertyNotImplementedError, NotImplementedError):
-        return None
-
-
-def _reason(error: Exception) -> str:
-    """One line that says what went wrong, also for exceptions without a message."""
-    kind = type(error).__name__
-    text = " ".join(str(error).split())[:500]
-    if "convergence" in kind.lower() or "notconverged" in kind.lower():
-        return f"not converged: {kind}{': ' + text if text else ''}"
-    return f"{kind}: {text}" if text else kind
-
-
-def _iterations(calculator: Any) -> int | None:
-    """Self-consistency iterations where the calculator tells."""
-    try:
-        return int(calculator.get_number_of_iterations())
-    except Exception:  # every code has its own way of not knowing; a label does not need it
-        return None
-
-
-def _version(name: str) -> str:
-    """Version of the package behind a calculator; ASE's own for those that live in ASE."""
-    for package in (name, "ase"):
-        try:
-            return f"{package} {importlib.metadata.version(package)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+def _story(attempts: list[dict[str, Any]]) -> str:
+    """Say how the last attempt failed, and how many there were."""
+    last = attempts[-1]["message"]
+    if len(attempts) == 1:
+        return str(last)
+    kinds = ", ".join(str(attempt["kind"]) for attempt in attempts)
+    return f"{last} (attempt {len(attempts)}; failures: {kinds})"

@@ -16,9 +16,12 @@ from bayespot.plots.calibration import (
     z_histogram,
 )
 from bayespot.plots.campaigns import learning_curve
+from bayespot.plots.convergence import convergence, convergence_cost, convergence_page
 from bayespot.plots.fits import MAX_BARS, parity, residuals_by_family
+from bayespot.plots.generation import population
 from bayespot.plots.identifiability import MAX_ROWS, directions, spectrum
 from bayespot.plots.posteriors import contraction, marginal, pairs, ranks
+from bayespot.plots.properties import PropertyBar, property_bars
 from bayespot.plots.style import (
     DISPLAY,
     GREY,
@@ -40,8 +43,12 @@ __all__ = [
     "PALETTE",
     "Curve",
     "Display",
+    "PropertyBar",
     "calibration_page",
     "contraction",
+    "convergence",
+    "convergence_cost",
+    "convergence_page",
     "coverage",
     "coverage_by_family",
     "directions",
@@ -52,6 +59,8 @@ __all__ = [
     "marginal",
     "pairs",
     "parity",
+    "population",
+    "property_bars",
     "ranks",
     "residuals_by_family",
     "save",

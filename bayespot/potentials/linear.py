@@ -186,7 +186,7 @@ def blocks(graph: NeighborGraph) -> Iterator[Block]:
     number[graph.structure_slot] = np.arange(graph.n_structures)
     atom_number = np.full(chunks.species.size, -1)
     atom_number[graph.atom_slot] = np.arange(graph.n_atoms)
-    for c in range(int(graph.n_chunks)):
+    for c in range(len(chunks.species)):
         structure, center = chunks.structure[c], chunks.center[c]
         used = np.flatnonzero(number[c * n_slots : (c + 1) * n_slots] >= 0)
         for group in _together(used, np.bincount(structure, minlength=n_slots)):

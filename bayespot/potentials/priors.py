@@ -88,7 +88,7 @@ class Prior:
             )
         if self.kind == "lognormal" and self.center <= 0:
             raise PriorError(f"the median {self.center} of a lognormal prior must be positive")
-        if not self.low < self.center < self.high:
+        if not (self.low <= self.center <= self.high and self.low < self.high):
             raise PriorError(
                 f"the prior's center {self.center} is outside its bounds ({self.low}, {self.high})"
             )

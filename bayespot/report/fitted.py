@@ -30,6 +30,7 @@ def write_fit_report(
     folder: str | Path,
     *,
     title: str = "Fit",
+    floor: str = "",
 ) -> list[Path]:
     """Write the pictures, what the data determine, and ``summary.md`` of a fit.
 
@@ -44,6 +45,8 @@ def write_fit_report(
         Where to write; made if it does not exist.
     title : str
         First line of the summary.
+    floor : str
+        Sentence that says where the DFT floor comes from.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def write_fit_report(
     written = [*_draw_comparison(tables, folder), *_draw_posterior(posterior, folder)]
     written += write_identifiability(posterior, dataset, folder)
     pictures = [file for file in written if file.suffix == ".png"]
-    lines = _fit_summary(posterior, dataset, tables, title, pictures)
+    lines = _fit_summary(posterior, dataset, tables, title, pictures, floor)
     path = folder / "summary.md"
     write_text(path, "\n".join(lines) + "\n")
     return [*written, path]
@@ -137,6 +140,9 @@ def _draw_posterior(posterior: Posterior, folder: Path) -> list[Path]:
     return written
 
 
+NOISE_SYMBOLS = {"sigma": r"$\sigma$", "tail": r"$\nu$", "spread": r"$\omega$", "shift": "$z$"}
+
+
 def _symbols(posterior: Posterior) -> list[str]:
     """LaTeX of every sampled entry, with the species where there are several."""
     symbols = {item.name: item.symbol for item in posterior.space.form.parameters()}
@@ -146,7 +152,8 @@ def _symbols(posterior: Posterior) -> list[str]:
         if short in symbols:
             made.append(f"${symbols[short]}$" + (f" {entry.rstrip(']')}" if entry else ""))
         else:
-            made.append(rf"$\sigma$ {short.removeprefix('sigma_')}")
+            word, _, quantity = short.partition("_")
+            made.append(f"{NOISE_SYMBOLS[word]} {quantity} {entry.rstrip(']')}".rstrip())
     return made
 
 
@@ -156,6 +163,7 @@ def _fit_summary(
     tables: Mapping[str, Comparison],
     title: str,
     pictures: Sequence[Path],
+    floor: str,
 ) -> list[str]:
     record = posterior.record
     verdict = (
@@ -181,6 +189,7 @@ def _fit_summary(
         *_parameter_lines(posterior),
         "",
         *_noise_lines(posterior),
+        *(["", floor] if floor else []),
         "",
         "## Diagnostics",
         "",

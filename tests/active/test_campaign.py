@@ -6,9 +6,7 @@ import pytest
 from linear_learner import LinearPosterior, fit, linear_learner, lj_oracle, make_pool
 
 from bayespot.active import (
-    ArchiveOracle,
     CampaignSettings,
-    LabelledResult,
     Ledger,
     compare_campaigns,
     labels_needed,
@@ -18,8 +16,9 @@ from bayespot.active import (
 )
 from bayespot.active.plan import folded_seed, make_plan
 from bayespot.data.dataset import Dataset
-from bayespot.errors import ConfigError, LedgerError, NotConverged, OracleError
-from bayespot.oracles import structure_hash
+from bayespot.data.read import read
+from bayespot.errors import ConfigError, LabelError, LedgerError, NotConverged, OracleError
+from bayespot.oracles import ArchiveOracle, CalculatorOracle, LabelledResult, structure_hash
 from bayespot.records import read_json, write_json
 
 SETTINGS = CampaignSettings(seed=1, initial=3, batch=2, rounds=3, test_fraction=0.25)
@@ -226,6 +225,7 @@ def test_failures_are_set_aside(pool, tmp_path):
     assert len(set(oracle.calls)) == len(oracle.calls) == 9  # none is tried again or chosen again
     text = (tmp_path / "summary.md").read_text()
     assert "Failed calculations, set aside" in text
+    assert "By kind: 2 not_finite" in text
     assert "MemoryError" in text
     assert result.curve[-1]["n_failed"] == 6
 
@@ -403,3 +403,28 @@ def test_seeds_differ_by_round_and_purpose():
 def test_json_holds_what_json_can(tmp_path):
     write_json(tmp_path / "x.json", {"a": np.float64(0.1), "b": np.array([np.nan, 1]), "c": (1,)})
     assert read_json(tmp_path / "x.json") == {"a": 0.1, "b": [None, 1.0], "c": [1]}
+
+
+# -- labels of one kind
+
+
+def test_labels_say_where_they_come_from_and_are_not_mixed(tmp_path):
+    """From the ledger into a file, and from there beside an oracle with other settings."""
+    bare = make_pool(8)
+    go(tmp_path / "a", bare, replace(SETTINGS, rounds=0), oracle=lj_oracle())
+    Ledger.read(tmp_path / "a").export(tmp_path / "a.extxyz")
+    labels = read(tmp_path / "a.extxyz")
+    told = labels.provenances()
+    assert [kind["settings"] for kind in told] == [lj_oracle().settings]
+    assert {"version", "iterations", "wall_time_s", "cpu_time_s", "attempts"} <= set(told[0])
+    other = CalculatorOracle("lj", {"epsilon": 0.0104, "sigma": 3.5, "rc": 6.0})
+    match = r"start set a.extxyz: .*sigma = 3.5 and sigma = 3.4"
+    with pytest.raises(LabelError, match=match):
+        go(tmp_path / "b", bare, oracle=other, start=labels)
+    with pytest.raises(ConfigError, match=r"cannot be reused.*sigma = 3.4 and sigma = 3.5"):
+        go(tmp_path / "c", bare, oracle=other, reuse=[tmp_path / "a"])
+    with pytest.raises(ConfigError, match=r"the oracle is another one .*sigma = 3.4 and sigma = 3"):
+        go(tmp_path / "a", bare, replace(SETTINGS, rounds=0), oracle=other)
+    known_better = read(tmp_path / "a.extxyz", skip=["provenance"])
+    result = go(tmp_path / "d", bare, replace(SETTINGS, rounds=0), oracle=other, start=known_better)
+    assert result.curve[0]["n_labels"] == 6

@@ -122,7 +122,9 @@ def test_killed_thirty_times(undisturbed, tmp_path):
 def test_two_drivers_by_mistake(tmp_path):
     drive, second = Drive(tmp_path), Drive(tmp_path)
     drive.start(KILL_DRIVER_DELAY="2.0")
-    time.sleep(0.3)
+    deadline = time.monotonic() + 60
+    while not (drive.folder / "campaign.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert drive.process is not None
     state = status(drive.folder)
     assert state["driver"]["pid"] == drive.process.pid

@@ -34,8 +34,14 @@ def pool():
     return make_pool(6)
 
 
-def test_a_calculation_goes_through_its_states(tmp_path, pool):
-    with Ledger.open(tmp_path) as ledger:
+def test_where_the_ledger_is(tmp_path, opened):
+    with opened() as ledger:
+        assert ("(bayespot_" in ledger.name) == (tmp_path / "ledger.json").exists()
+        assert (tmp_path / "ledger.db").exists() != (tmp_path / "ledger.json").exists()
+
+
+def test_a_calculation_goes_through_its_states(opened, tmp_path, pool):
+    with opened() as ledger:
         keys = ask(ledger, pool, [4, 2, 1])
         assert list(ledger.states()) == keys
         assert set(ledger.states().values()) == {"asked"}
@@ -44,7 +50,9 @@ def test_a_calculation_goes_through_its_states(tmp_path, pool):
         result = ORACLE.label(pool.structures[4])
         ledger.finish(keys[0], result)
         ledger.start(keys[1])
-        ledger.fail(keys[1], "1e5")  # a reason that looks like a number is still a text
+        tried = [{"mixing": 0.1, "said": "\0\udc80"}]
+        # a reason that looks like a number is still a text
+        ledger.fail(keys[1], "1e5", kind="not_converged", tried=tried)
         done, failed, asked = ledger.entries()
         assert done.result.energy == result.energy
         np.testing.assert_array_equal(done.result.forces, result.forces)
@@ -54,11 +62,13 @@ def test_a_calculation_goes_through_its_states(tmp_path, pool):
         assert [e["state"] for e in done.data["events"]] == ["asked", "running", "done"]
         assert {e["pid"] for e in done.data["events"]} == {os.getpid()}
         assert (failed.data["reason"], failed.attempts, failed.result) == ("1e5", 1, None)
+        assert failed.data["kind"] == "not_converged"
+        assert failed.data["tried"] == [{"mixing": 0.1, "said": "?"}]
         assert (asked.data["family"], asked.data["index"]) == ("primitive", 1)
 
 
-def test_asking_again_changes_nothing(tmp_path, pool):
-    with Ledger.open(tmp_path) as ledger:
+def test_asking_again_changes_nothing(opened, tmp_path, pool):
+    with opened() as ledger:
         keys = ask(ledger, pool, [0, 1])
         finish(ledger, keys[0])
         before = ledger.digest()
@@ -67,8 +77,8 @@ def test_asking_again_changes_nothing(tmp_path, pool):
 
 
 @pytest.mark.parametrize("method", ["start", "finish", "fail"])
-def test_done_stays_done(tmp_path, pool, method):
-    with Ledger.open(tmp_path) as ledger:
+def test_done_stays_done(opened, tmp_path, pool, method):
+    with opened() as ledger:
         (key,) = ask(ledger, pool, [0])
         finish(ledger, key)
         result = LabelledResult(0.0, np.zeros((4, 3)))
@@ -77,21 +87,21 @@ def test_done_stays_done(tmp_path, pool, method):
             getattr(ledger, method)(key, *arguments)
 
 
-def test_what_ran_when_the_process_died_is_asked_again(tmp_path, pool):
-    with Ledger.open(tmp_path) as ledger:
+def test_what_ran_when_the_process_died_is_asked_again(opened, tmp_path, pool):
+    with opened() as ledger:
         keys = ask(ledger, pool, [0, 1])
         ledger.start(keys[0])
-    with Ledger.open(tmp_path) as ledger:
+    with opened() as ledger:
         assert set(ledger.states().values()) == {"asked"}
         assert ledger.entries()[0].attempts == 1
         ledger.start(keys[0])
-    with Ledger.open(tmp_path, max_attempts=2) as ledger:
+    with opened(max_attempts=2) as ledger:
         assert ledger.states()[keys[0]] == "failed"
         assert "died each of the 2 times" in ledger.failures()[0].data["reason"]
 
 
-def test_one_driver_a_folder(tmp_path, pool):
-    with Ledger.open(tmp_path) as ledger:
+def test_one_driver_a_folder(opened, tmp_path, pool):
+    with opened() as ledger:
         ask(ledger, pool, [0])
         code = (
             "import sys; from bayespot.active.ledger import Ledger\n"
@@ -103,13 +113,13 @@ def test_one_driver_a_folder(tmp_path, pool):
         )
         assert f"LedgerError {tmp_path} is driven by process {os.getpid()}" in second.stdout
         assert Ledger.read(tmp_path).counts()["asked"] == 1  # looking is always allowed
-    Ledger.open(tmp_path).close()
+    opened().close()
 
 
-def test_looking_cannot_change(tmp_path, pool):
+def test_looking_cannot_change(opened, tmp_path, pool):
     with pytest.raises(LedgerError, match=r"has no ledger\.db"):
-        Ledger.read(tmp_path)
-    Ledger.open(tmp_path).close()
+        Ledger.read(tmp_path / "elsewhere")
+    opened().close()
     with pytest.raises(LedgerError, match="opened to look"):
         ask(Ledger.read(tmp_path), pool, [0])
 
@@ -136,7 +146,7 @@ def test_an_interrupted_transaction_is_rolled_back(tmp_path, pool):
 
         ledger.start(key)
         with pytest.raises(KeyboardInterrupt):
-            ledger._change(key, ("running",), "done", result=object.__new__(Broken))
+            ledger._change(key, "running", "done", result=object.__new__(Broken))
         assert ledger.states()[key] == "running"
     with Ledger.open(tmp_path) as ledger:
         assert ledger.digest() == before
@@ -154,8 +164,8 @@ def test_creation_interrupted_half_way(tmp_path):
         assert ledger.counts()["asked"] == 0
 
 
-def test_export_and_ase_read_it(tmp_path, pool):
-    with Ledger.open(tmp_path) as ledger:
+def test_export_and_ase_read_it(opened, tmp_path, pool):
+    with opened() as ledger:
         keys = ask(ledger, pool, [3, 0, 5])
         finish(ledger, keys[0])
         ledger.start(keys[1])
@@ -168,11 +178,12 @@ def test_export_and_ase_read_it(tmp_path, pool):
         for entry, labels in zip(ledger.entries([keys[0], keys[2]]), again.labels, strict=True):
             assert labels.energy == pytest.approx(entry.result.energy, rel=1e-14)
             np.testing.assert_allclose(labels.forces, entry.result.forces, atol=1e-14)
+    if (tmp_path / "ledger.db").exists():
         assert len(read(tmp_path / "ledger.db", check=False)) >= 2
 
 
-def test_only_earlier_rounds(tmp_path, pool):
-    with Ledger.open(tmp_path) as ledger:
+def test_only_earlier_rounds(opened, tmp_path, pool):
+    with opened() as ledger:
         for key in ask(ledger, pool, [0, 1]) + ask(ledger, pool, [2], 0, "batch"):
             finish(ledger, key)
         assert len(ledger.dataset()) == 3
@@ -180,9 +191,9 @@ def test_only_earlier_rounds(tmp_path, pool):
         assert ledger.dataset().families == pool[[0, 1, 2]].families
 
 
-def test_magnetic_moments_survive(tmp_path):
+def test_magnetic_moments_survive(opened, tmp_path):
     iron = bulk("Fe")
     iron.set_initial_magnetic_moments([2.2])
-    with Ledger.open(tmp_path) as ledger:
+    with opened() as ledger:
         ledger.ask([iron], {}, round=0, role="batch", indices=[0], families=["1"])
         assert ledger.entries()[0].structure.get_initial_magnetic_moments() == [2.2]

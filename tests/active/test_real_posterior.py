@@ -5,15 +5,9 @@ import pytest
 from linear_learner import lj_oracle, make_pool
 
 import bayespot
-from bayespot.active import (
-    CampaignSettings,
-    Ledger,
-    choose,
-    make_oracle,
-    potential_learner,
-    run_campaign,
-)
+from bayespot.active import CampaignSettings, Ledger, choose, potential_learner, run_campaign
 from bayespot.errors import ConfigError
+from bayespot.oracles import make_oracle
 from bayespot.prediction import predict
 
 pytestmark = pytest.mark.slow  # compiles the likelihood for two sizes of training set

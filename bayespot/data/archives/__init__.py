@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from bayespot.errors import LabelError
 
@@ -37,3 +39,32 @@ def archive_path(name: str) -> Path:
     if name not in names:
         raise LabelError(f"no built-in archive {name!r}; there are: {', '.join(names) or 'none'}")
     return _ROOT / name
+
+
+def provenance_beside(path: Path) -> dict[str, Any] | None:
+    """Provenance of every label in the file of an archive, from the ``settings.toml`` beside it.
+
+    Parameters
+    ----------
+    path : Path
+        ``NAME/NAME.extxyz.xz``; for any other file the answer is None.
+
+    Returns
+    -------
+    dict or None
+        As in ``Atoms.info`` of calculated structures, see `bayespot.data.provenance`; None where
+        the settings do not name a code.
+    """
+    beside = path.parent / "settings.toml"
+    if path.name != f"{path.parent.name}.extxyz.xz" or not beside.is_file():
+        return None
+    content = tomllib.loads(beside.read_text(encoding="utf-8"))
+    code = str(content.get("label", {}).get("code", "")).lower()
+    if code not in content:
+        return None
+    return {
+        "code": code,
+        "version": str(content["label"].get("version", "unknown")),
+        "settings": {"oracle": code, "keywords": content[code]},
+        "energy_kind": "free_energy",
+    }

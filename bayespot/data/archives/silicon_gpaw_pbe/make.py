@@ -29,7 +29,11 @@ from ase.build import bulk
 from ase.calculators.tersoff import Tersoff, TersoffParameters
 from ase.io import read, write
 
-from bayespot.data import generate
+from bayespot.generate.defects import interstitials, vacancies
+from bayespot.generate.deformed import strained
+from bayespot.generate.phases import PHASE_VOLUME_RATIOS, other_phases
+from bayespot.generate.surfaces import surfaces
+from bayespot.generate.thermal import thermal
 
 HERE = Path(__file__).resolve().parent
 ARCHIVE = HERE / "silicon_gpaw_pbe.extxyz.xz"
@@ -52,27 +56,27 @@ def structures(seed: int) -> list[Atoms]:
     frames = []
     # strained
     for perfect, label in ((prim, "diamond-2"), (conv, "diamond-8")):
-        atoms = generate.strained(perfect, 1, seed, volume=(0.0, 0.0), rattle=(0.0, 0.0),
-                                  kinds=("isotropic",), label=label)
+        atoms = strained(perfect, 1, seed, volume=(0.0, 0.0), rattle=(0.0, 0.0),
+                         kinds=("isotropic",), label=label)
         atoms[0].info["variant"] = "perfect"
         frames += atoms
-    frames += generate.strained(prim, 44, seed + 1, label="diamond-2")
-    frames += generate.strained(conv, 12, seed + 2, rattle=(0.0, 0.10), label="diamond-8")
-    frames += generate.strained(prim, 4, seed + 3, volume=(-0.25, 0.30), shear=0.2,
-                                rattle=(0.0, 0.16), label="diamond-2-extreme")
+    frames += strained(prim, 44, seed + 1, label="diamond-2")
+    frames += strained(conv, 12, seed + 2, rattle=(0.0, 0.10), label="diamond-8")
+    frames += strained(prim, 4, seed + 3, volume=(-0.25, 0.30), shear=0.2,
+                       rattle=(0.0, 0.16), label="diamond-2-extreme")
     # defects
-    frames += generate.vacancies(conv, 17, seed + 10, label="diamond-8")
-    frames += generate.interstitials(conv, 18, seed + 11, label="diamond-8")
-    frames += generate.vacancies(big, 3, seed + 12, label="diamond-16")
-    frames += generate.interstitials(big, 2, seed + 13, label="diamond-16")
-    frames += generate.vacancies(conv, 4, seed + 14, rattle=(0.2, 0.35), volume=(-0.12, 0.12),
-                                 label="diamond-8-extreme")
+    frames += vacancies(conv, 17, seed + 10, label="diamond-8")
+    frames += interstitials(conv, 18, seed + 11, label="diamond-8")
+    frames += vacancies(big, 3, seed + 12, label="diamond-16")
+    frames += interstitials(big, 2, seed + 13, label="diamond-16")
+    frames += vacancies(conv, 4, seed + 14, rattle=(0.2, 0.35), volume=(-0.12, 0.12),
+                        label="diamond-8-extreme")
     # surfaces
-    frames += generate.surfaces(prim, 30, seed + 20, label="diamond-2", **diamond)
-    frames += generate.surfaces(prim, 3, seed + 21, strain=0.0, rattle=(0.0, 0.0),
-                                label="diamond-2", **diamond)
-    frames += generate.surfaces(prim, 3, seed + 22, strain=0.08, rattle=(0.2, 0.3),
-                                label="diamond-2-extreme", **diamond)
+    frames += surfaces(prim, 30, seed + 20, label="diamond-2", **diamond)
+    frames += surfaces(prim, 3, seed + 21, strain=0.0, rattle=(0.0, 0.0),
+                       label="diamond-2", **diamond)
+    frames += surfaces(prim, 3, seed + 22, strain=0.08, rattle=(0.2, 0.3),
+                       label="diamond-2-extreme", **diamond)
     # thermal
     tersoff = Tersoff({("Si", "Si", "Si"): TERSOFF_SI})
     runs = [(conv, "diamond-8", 300, 0.0, 5), (conv, "diamond-8", 600, 0.02, 5),
@@ -83,14 +87,14 @@ def structures(seed: int) -> list[Atoms]:
             (four, "diamond-4", 1400, 0.04, 4), (four, "diamond-4", 2000, 0.0, 4),
             (four, "diamond-4-hot", 3500, -0.05, 4)]
     for k, (parent, label, temperature, volume, n) in enumerate(runs):
-        frames += generate.thermal(parent, tersoff, n, seed + 30 + k, temperature_K=temperature,
-                                   volume=volume, label=label)
+        frames += thermal(parent, tersoff, n, seed + 30 + k, temperature_K=temperature,
+                          volume=volume, label=label)
     # other phases
-    ratios = dict(generate.PHASE_VOLUME_RATIOS)
+    ratios = dict(PHASE_VOLUME_RATIOS)
     large = {name: ratios.pop(name) for name in ("bc8", "random")}
-    frames += generate.other_phases(prim, 6 * len(ratios), seed + 50, ratios=ratios,
-                                    label="diamond-2")
-    frames += generate.other_phases(prim, 8, seed + 51, ratios=large, label="diamond-2")
+    frames += other_phases(prim, 6 * len(ratios), seed + 50, ratios=ratios,
+                           label="diamond-2")
+    frames += other_phases(prim, 8, seed + 51, ratios=large, label="diamond-2")
     order = np.random.default_rng(seed).permutation(len(frames))
     return [frames[i] for i in order]
 

@@ -1,11 +1,15 @@
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
-from linear_learner import lj_oracle, make_pool
 
+from bayespot.data.dataset import Dataset, Labels
 from bayespot.errors import ConfigError, OracleError
 from bayespot.oracles import (
     ArchiveOracle,
@@ -16,6 +20,20 @@ from bayespot.oracles import (
     make_oracle,
     structure_hash,
 )
+
+
+def lj_oracle() -> CalculatorOracle:
+    return CalculatorOracle("lj", {"epsilon": 0.0104, "sigma": 3.4, "rc": 6.0})
+
+
+def make_pool(n: int, labels: bool = False) -> Dataset:
+    """Rattled argon cells."""
+    structures = [bulk("Ar", "fcc", a=5.0 + 0.1 * i, cubic=i % 2 == 0) for i in range(n)]
+    for i, atoms in enumerate(structures):
+        atoms.rattle(0.05, seed=i)
+    made = [lj_oracle().label(s) for s in structures] if labels else []
+    known = [Labels(r.energy, r.forces, r.stress) for r in made] or None
+    return Dataset.from_atoms(structures, known, source="argon")
 
 
 def copper() -> Atoms:
@@ -59,6 +77,9 @@ def test_no_stress_in_vacuum():
     [
         ("emtt", {}, "unknown oracle 'emtt'; did you mean 'emt'"),
         ("os.system", {}, "unknown oracle"),
+        ("os:system", {}, "os has no ASE calculator called 'system'"),
+        ("ase.calculators.emt:Emt", {}, "has no ASE calculator called 'Emt'"),
+        ("nowhere:Emt", {}, "No module named 'nowhere'"),
         ("emt", {"frobnicate": object()}, "must be numbers, strings"),
         ("gpaw", {"convergence": {"maximum iterations": 3}}, "GPAW"),
         ("archive", {}, "needs a labelled pool"),
@@ -74,35 +95,41 @@ def test_archive_takes_no_settings():
         make_oracle("archive", {"xc": "PBE"}, archive=make_pool(2, labels=True))
 
 
-def test_failing_calculators_give_a_reason(monkeypatch):
-    class KohnShamConvergenceError(Exception):
-        pass
+class Unconverged(EMT):
+    """Ends without an error and says that it did not converge."""
 
-    def raising(name, settings):
-        calculator = EMT()
-        calculator.calculate = lambda *a, **k: (_ for _ in ()).throw(KohnShamConvergenceError())
-        return calculator
+    converged = False
 
-    oracle = CalculatorOracle("emt")
-    monkeypatch.setattr("bayespot.oracles.calculators._build_calculator", raising)
-    with pytest.raises(OracleError, match="not converged: KohnShamConvergenceError"):
+
+class Raising(EMT):
+    """Ends as GPAW does."""
+
+    def calculate(self, *args, **more):
+        class KohnShamConvergenceError(Exception):
+            pass
+
+        raise KohnShamConvergenceError
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("Raising", "not converged: KohnShamConvergenceError"),
+     ("Unconverged", "not converged: the calculator says so")],
+)  # fmt: skip
+def test_calculators_of_other_packages(name, match):
+    """By module and class; each way not to converge is seen."""
+    oracle = CalculatorOracle(f"{__name__}:{name}", run={"isolate": False})
+    with pytest.raises(OracleError, match=match) as raised:
         oracle.label(copper())
-
-
-def test_a_calculator_that_says_it_did_not_converge(monkeypatch):
-    calculator = EMT()
-    calculator.converged = False
-    oracle = CalculatorOracle("emt")
-    monkeypatch.setattr("bayespot.oracles.calculators._build_calculator", lambda *a: calculator)
-    with pytest.raises(OracleError, match="not converged: the calculator says so"):
-        oracle.label(copper())
+    assert raised.value.kind == "not_converged"
 
 
 def test_atoms_on_top_of_each_other_fail_without_a_label():
     structure = copper()
     structure.positions[1] = structure.positions[0] + [0.05, 0, 0]
-    with pytest.raises(OracleError, match=r"beyond the limit|not finite|Error"):
+    with pytest.raises(OracleError, match=r"beyond the limit|not finite|Error") as raised:
         CalculatorOracle("lj", {"sigma": 2.3, "epsilon": 0.4}).label(structure)
+    assert len(raised.value.attempts) == 1
 
 
 GOOD = {"energy": -1.0, "forces": np.zeros((4, 3)), "stress": np.zeros(6)}
@@ -172,6 +199,25 @@ def test_fresh_calculator_each_time():
     assert [oracle.label(s).energy for s in reversed(structures)] == alone[::-1]
 
 
+def test_oracles_travel_to_other_processes():
+    oracle = CalculatorOracle("lj", {"sigma": 3.4, "epsilon": 0.01}, run={"max_force": 90.0})
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        result = pool.submit(oracle.label, make_pool(1).structures[0]).result()
+    assert result.energy == oracle.label(make_pool(1).structures[0]).energy
+    back = pickle.loads(pickle.dumps(oracle))
+    assert (back.settings, back.run) == (oracle.settings, oracle.run)
+
+
+def test_limits_on_time_and_memory_of_any_calculator():
+    """EMT in a process of its own gives what it gives in this one."""
+    alone = CalculatorOracle("emt", run={"time_limit": 60.0}).label(copper())
+    here = CalculatorOracle("emt").label(copper())
+    assert alone.energy == here.energy
+    np.testing.assert_array_equal(alone.forces, here.forces)
+    np.testing.assert_array_equal(alone.stress, here.stress)
+    assert alone.metadata["cpu_time_s"] > 0
+
+
 @pytest.mark.dft
 def test_gpaw_live():
     pytest.importorskip("gpaw", reason="needs GPAW: pip install gpaw")
@@ -186,10 +232,21 @@ def test_gpaw_live():
     result = make_oracle("gpaw", settings).label(structure)
     assert result.metadata["energy_kind"] == "free_energy"
     assert result.metadata["iterations"] > 3
+    assert result.metadata["pseudopotentials"]["Si"]["file"] == "Si.PBE"
+    assert result.metadata["cpu_time_s"] > 0.1
     assert result.energy == pytest.approx(-10.424, abs=0.01)
-    with pytest.raises(OracleError, match="not converged: KohnShamConvergenceError"):
-        make_oracle("gpaw", {**settings, "maxiter": 2}).label(structure)
+    with pytest.raises(OracleError, match="not converged: KohnShamConvergenceError") as raised:
+        make_oracle("gpaw", {**settings, "maxiter": 2}, run={"ladder": []}).label(structure)
+    assert raised.value.kind == "not_converged"
+    assert "iter:   2" in raised.value.attempts[0]["tail"]
+    slow = make_oracle("gpaw", {**settings, "maxiter": 4})
+    assert slow.settings == make_oracle("gpaw", settings).settings  # how, not what
+    retried = slow.label(structure)
+    assert [a["kind"] for a in retried.metadata["attempts"]] == ["not_converged"]
+    assert retried.energy == pytest.approx(result.energy, abs=1e-5)
     with pytest.raises(ConfigError, match="maxitr"):
         make_oracle("gpaw", {**settings, "maxitr": 2})
     with pytest.raises(ConfigError, match="unconverged labels without a word"):
         make_oracle("gpaw", {**settings, "convergence": {"maximum iterations": 2}})
+    with pytest.raises(ConfigError, match="allow_fixed_occupations"):
+        make_oracle("gpaw", {**settings, "occupations": {"name": "fermi-dirac", "width": 0}})
