@@ -249,7 +249,7 @@ def test_mistakes_are_one_message(command, folder):
     assert (code, error) == (
         2,
         "ConfigError: bad.toml: unknown key fit.chain; did you mean 'chains'? known: chains, "
-        "draws, method, starts, warmup",
+        "devices, draws, method, starts, warmup",
     )
     assert command("diagnose", "nothing.nc")[0] == 2
     code, _, error = command("status", ".")
