@@ -85,7 +85,7 @@ class Scorer:
 
     def scores(self, structures: list[Atoms]) -> tuple[np.ndarray, np.ndarray]:
         """Scores and grades [n]."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define scores(self, structures)")
 
 
 class _Spread(Scorer):
