@@ -9,7 +9,7 @@ from typing import Any
 from ase import Atoms
 
 from bayespot.errors import ConfigError
-from bayespot.oracles.codes import Code, without_keys
+from bayespot.oracles.codes import Code
 from bayespot.oracles.failures import tail_of
 from bayespot.oracles.run_settings import Rung, RunSettings
 
@@ -58,7 +58,7 @@ class GpawCode(Code):
                 "then ends in another state without a word. Give a width (0.1 eV is usual), or set "
                 "[learn.oracle_run] allow_fixed_occupations = true where every cell has a gap"
             )
-        return {"oracle": self.name, "keywords": without_keys(keywords, self.path_keys)}
+        return super().identity(keywords, run)
 
     def calculator(
         self,
