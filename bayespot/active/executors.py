@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import (
     BrokenExecutor,
@@ -257,6 +258,8 @@ def _parsl(settings: WorkerSettings, stack: ExitStack, folder: Path) -> Executor
     beside = str(Path(sys.executable).parent)
     if beside not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
+    # It forks to start them, and runs nothing of ours before the new program takes over.
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
     config = parsl.Config(
         executors=[executor], run_dir=str(folder / "parsl"), initialize_logging=False
     )

@@ -71,7 +71,9 @@ class FitProblem:
         or a number.
     scales : {"common", "family"} or sequence of str
         Noise scales that all structures share, or of each family around those. The sequence has
-        the names of the families, where the structures at hand are not of all of them.
+        the names of the families, where the structures at hand are not of all of them. A form that
+        cannot fit all families at once may have several modes then, one for each choice of what to
+        give up; chains that found different ones do not mix, and say so by R-hat.
     tails : {"normal", "student"} or float
         Distribution of the noise: "student" samples its degrees of freedom, a number holds them.
     devices : int, optional

@@ -73,23 +73,26 @@ def espresso(file: str, element: str, **system: float) -> dict:
 STUDIES = {
     ("gpaw", "Si"): (
         {**GPAW, "mode": {"name": "pw", "ecut": 300.0}, "kpts": {"density": 2.0, "gamma": True}},
-        {"cutoff": [200.0, 250.0, 300.0, 400.0, 600.0], "kpoints": [1.0, 1.5, 2.0, 2.5, 3.0],
+        {"cutoff": [200.0, 250.0, 300.0, 400.0, 600.0],
+         "kpoints": [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5],
          "smearing": [0.4, 0.2, 0.1], "scf": DENSITY},
     ),
     ("gpaw", "Al"): (
         {**GPAW, "mode": {"name": "pw", "ecut": 250.0}, "kpts": {"density": 2.0, "gamma": True}},
-        {"cutoff": [150.0, 200.0, 250.0, 350.0], "kpoints": [1.5, 2.0, 2.5, 3.0],
+        {"cutoff": [150.0, 200.0, 250.0, 350.0, 500.0],
+         "kpoints": [1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0],
          "smearing": [0.4, 0.2, 0.1], "scf": DENSITY},
     ),
     ("espresso", "Si"): (
         espresso("Si.pbe-nl-rrkjus_psl.1.0.0.UPF", "Si", ecutwfc=30.0, ecutrho=240.0),
-        {"cutoff": [20.0, 25.0, 30.0, 40.0, 60.0], "kpoints": [1.0, 1.5, 2.0, 2.5, 3.0, 4.0],
+        {"cutoff": [20.0, 25.0, 30.0, 40.0, 60.0, 80.0],
+         "kpoints": [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5],
          "smearing": [0.4 / RY, 0.2 / RY, 0.1 / RY], "scf": THRESHOLD},
     ),
     ("espresso", "Al"): (
         espresso("Al.pz-vbc.UPF", "Al", ecutwfc=20.0),
-        {"cutoff": [10.0, 13.0, 16.0, 20.0, 25.0],
-         "kpoints": [1.5, 2.0, 3.0, 4.0, 5.0, 6.5],
+        {"cutoff": [10.0, 13.0, 16.0, 20.0, 25.0, 32.0],
+         "kpoints": [1.5, 2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0],
          "smearing": [0.4 / RY, 0.2 / RY, 0.1 / RY, 0.05 / RY], "scf": THRESHOLD},
     ),
 }  # fmt: skip

@@ -337,15 +337,20 @@ def test_public_problem_takes_the_options():
 
 
 @pytest.mark.slow
-def test_chains_mix_on_real_silicon(shared_data):
-    """Stillinger-Weber on every eighth structure of the mlearn set."""
+def test_a_wrong_form_with_noise_by_family_has_several_modes(shared_data):
+    """Stillinger-Weber on every eighth structure of the mlearn set.
+
+    It can honour the energies of the distorted crystals or their stresses, not both, and noise of
+    each family's own lets it choose. Chains in both modes do not mix (R-hat 1.5 after 400 + 600
+    draws), and nothing that is asserted here may depend on which of them a chain finds.
+    """
     data = bayespot.read(shared_data / "mlearn" / "mlearn_Si.extxyz.xz")
     data = data[np.arange(0, len(data), 8)]
     problem = FitProblem(StillingerWeber(species=("Si",)), data, scales="family",
                          fixed={"r_c": 3.77118})
-    posterior = nuts(problem, key=jax.random.key(0), chains=2, warmup=400, draws=600, starts=4,
-                     progress=False)
-    table = posterior.diagnostics()
-    assert float(table["r_hat"].max()) <= 1.01, dict(zip(problem.space.names,
-                                                         table["r_hat"].values, strict=True))
-    assert posterior.converged, posterior.problems
+    best, second = find_modes(problem, jax.random.key(0), starts=6)[:2]
+    assert best.log_posterior - second.log_posterior < 10.0
+    chosen = [problem.space.family_sigma(m.u)[problem.space.families.index("vacancy")]
+              for m in (best, second)]
+    assert chosen[0][0] > 5.0 * chosen[1][0], "energies of vacancies are given up"
+    assert chosen[1][2] > 2.0 * chosen[0][2], "stresses of vacancies are given up"
