@@ -186,7 +186,7 @@ def _fit(problem: FitProblem, residual: Labels3, basis: str | Mapping[str, Any],
     folds = folds_of(own.dataset.families) if temperature is None else ["all"] * len(own.dataset)
     grams = collect_grams(own, folds)
     evidence = Evidence(own, grams)
-    eta = evidence.settle(evidence.maximize()[0])
+    eta, _ = evidence.maximize()
     at = evidence.posterior(eta)
     if temperature is not None:
         sigma = evidence.scales(eta)[0][0]

@@ -9,10 +9,13 @@ T times the covariance, and
 .. math::
    T = \arg\min_T \sum_g \frac{1}{n_g} \sum_{i \in g} \kappa_i
      \left[ \frac{(r_i^{-g})^2}{2 (T \ell_i + s_i^2)} + \tfrac12 \ln(T \ell_i + s_i^2) \right]
+     + \frac{(\ln T)^2}{2 \bar n}
 
-with :math:`n_g = \sum_{i \in g} \kappa_i`: the score of what the parameters spread, the noise held
-at the DFT floor s. (With an inferred noise in it the score hardly depends on T: the noise explains
-everything.) Each family counts the same. What is left over goes to white noise afterwards,
+with :math:`n_g = \sum_{i \in g} \kappa_i` and :math:`\bar n` their mean: the score of what the
+parameters spread, the noise held at the DFT floor s. (With an inferred noise in it the score hardly
+depends on T: the noise explains everything.) Each family counts the same. The last term is a prior,
+:math:`\ln T \sim N(0, 1)`, beside a family's data; it decides only where the spread is so small
+beside the floor that the data do not, and then for Bayes' rule as it is. What is left over goes to white noise afterwards,
 
 .. math::
    \sigma_k = \arg\min_\sigma \sum_g \frac{1}{n_{gk}} \sum_{i \in (g,k)} \kappa_i
@@ -175,11 +178,12 @@ def leave_out(problem: FitProblem, grams: Grams, evidence: Evidence, eta: np.nda
 
 def choose_temperature(left_out: LeftOut) -> Temperature:
     """Minimise the scores of the module over T, then over the white noise of each kind."""
-    weight = left_out.balanced()
+    weight, n_folds = left_out.balanced(), len(set(left_out.fold))
+    prior = 0.5 * np.log(GRID) ** 2 * n_folds / left_out.kappa.sum()
     scores = np.array([
         _score(left_out, t * left_out.leverage + left_out.floor, weight) for t in GRID
-    ]) / len(set(left_out.fold))
-    value = float(GRID[np.argmin(scores)])
+    ]) / n_folds
+    value = float(GRID[np.argmin(n_folds * scores + prior)])
     noise = white_noise(left_out, value * left_out.leverage + left_out.floor)
     return Temperature(value, noise, GRID, scores)
 

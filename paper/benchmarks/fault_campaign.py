@@ -174,9 +174,9 @@ def measure(arguments: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labels", type=int, default=64)
+    parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--rate", type=float, default=0.3)
-    parser.add_argument("--seed", type=int, default=16)  # all ways in 64
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time-limit", type=float, default=30.0)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()

@@ -123,6 +123,19 @@ def test_the_temperature_of_known_misses(truth):
     assert found.score.min() == found.score[np.searchsorted(found.grid, found.value)]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_bayes_rule_as_it_is_where_the_spread_is_below_the_floor(seed):
+    """Chance alone would choose between temperatures then; without the prior it does."""
+    rng = np.random.default_rng(seed)
+    n = 400
+    left_out = LeftOut(
+        fold=rng.choice(["a", "b", "c"], n), structure=np.arange(n), kind=np.arange(n) % 3,
+        miss=1e-2 * rng.standard_normal(n), leverage=np.full(n, 1e-10), floor=np.full(n, 1e-4),
+        kappa=np.ones(n),
+    )
+    assert choose_temperature(left_out).value == pytest.approx(1.0, rel=0.2)
+
+
 def test_folds_count_the_same_however_large_they_are():
     fold = np.array(["a"] * 90 + ["b"] * 10)
     left_out = LeftOut(fold, np.arange(100), np.zeros(100, int), *(np.ones(100),) * 4)

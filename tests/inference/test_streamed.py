@@ -64,13 +64,14 @@ def test_same_posterior(data, by_family):
         first.record["details"]["log_evidence"], rel=1e-12)
 
 
-def test_same_posterior_with_a_core(data):
+@pytest.mark.parametrize("maximize", [False, True])
+def test_same_posterior_with_a_core(data, maximize):
     """What is held fixed is evaluated by a compiled program, whose rounding follows its shape."""
-    first, second = (linear_gaussian(p, key=jax.random.key(1), draws=100, maximize=False)
+    first, second = (linear_gaussian(p, key=jax.random.key(1), draws=100, maximize=maximize)
                      for p in both(data, core=0.8))
-    np.testing.assert_allclose(second.u, first.u, atol=1e-9)
+    np.testing.assert_allclose(second.u, first.u, atol=1e-7 if maximize else 1e-9)
     spread = [predict(p, data[:5]).energy_parameter_std for p in (first, second)]
-    np.testing.assert_allclose(*spread, rtol=1e-9)
+    np.testing.assert_allclose(*spread, rtol=1e-7 if maximize else 1e-9)
 
 
 @pytest.mark.parametrize("temperature", ["frederiksen", 3.0])
