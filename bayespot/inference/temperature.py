@@ -15,7 +15,8 @@ with :math:`n_g = \sum_{i \in g} \kappa_i` and :math:`\bar n` their mean: the sc
 parameters spread, the noise held at the DFT floor s. (With an inferred noise in it the score hardly
 depends on T: the noise explains everything.) Each family counts the same. The last term is a prior,
 :math:`\ln T \sim N(0, 1)`, beside a family's data; it decides only where the spread is so small
-beside the floor that the data do not, and then for Bayes' rule as it is. What is left over goes to white noise afterwards,
+beside the floor that the data do not, and then for Bayes' rule as it is. What is left over goes to
+white noise afterwards,
 
 .. math::
    \sigma_k = \arg\min_\sigma \sum_g \frac{1}{n_{gk}} \sum_{i \in (g,k)} \kappa_i
