@@ -35,7 +35,7 @@ from bayespot.oracles.codes import Code, without_keys
 from bayespot.oracles.failures import tail_of, without_room
 from bayespot.oracles.run_settings import Rung, RunSettings
 
-OUTPUT, ERRORS = "espresso.pwo", "espresso.err"
+INPUT, OUTPUT, ERRORS = "espresso.pwi", "espresso.pwo", "espresso.err"
 
 _KEYWORDS = ("input_data", "pseudopotentials", "kpts", "kspacing", "koffset", "additional_cards")
 _OURS = {
@@ -159,7 +159,7 @@ class EspressoCode(Code):
         reached = re.search(r"convergence has been achieved in\s+(\d+) iterations", text)
         accuracy = re.findall(r"estimated scf accuracy\s+<\s+(\S+) Ry", text)
         processes = re.search(r"running on\s+(\d+) proc", text)
-        mesh_used = re.search(r"K_POINTS automatic\n(.+)", (folder / "espresso.pwi").read_text())
+        mesh_used = re.search(r"K_POINTS automatic\n(.+)", (folder / INPUT).read_text())
         return {
             "version": f"pw.x {version[1] if version else 'unknown'}",
             "iterations": int(reached[1]) if reached else None,
@@ -183,6 +183,11 @@ class EspressoCode(Code):
                 failure = OracleError(f"the output breaks off ({failure})", "truncated")
             elif "***" in text:
                 failure = OracleError("a number was too large for the output", "not_finite")
+            elif (counts := _atoms(folder))[0] != counts[1]:
+                failure = OracleError(
+                    f"wrong number of atoms: pw.x says {counts[1]}, asked for {counts[0]}",
+                    "wrong_atoms",
+                )
         return without_room(failure, folder)
 
     def tail(self, folder: Path) -> str:
@@ -321,6 +326,13 @@ def _hash(path: Path, symbol: str) -> str:
 def _text(folder: Path) -> str:
     path = folder / OUTPUT
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _atoms(folder: Path) -> tuple[str | None, str | None]:
+    """Numbers of atoms that the input asks for and the output has, as they are written there."""
+    asked = re.search(r"\bnat\s*=\s*(\d+)", (folder / INPUT).read_text(encoding="utf-8"))
+    found = re.search(r"number of atoms/cell\s*=\s*(\d+)", _text(folder))
+    return asked and asked[1], found and found[1]
 
 
 def _failure_in(text: str, *, complete: bool = True) -> OracleError | None:

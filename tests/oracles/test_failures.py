@@ -62,6 +62,13 @@ def test_every_kind_is_recognised(kind, stand_in, argon):
     assert not list(stand_in.scratch.iterdir())
 
 
+def test_an_output_without_any_atom(stand_in, argon):
+    """ASE cannot read it; what pw.x says of the number of atoms is the reason."""
+    with pytest.raises(OracleError, match="wrong number of atoms: pw.x says 0, asked for 1") as one:
+        stand_in("--fail", "wrong_atoms", ladder=(), isolate=False).label(argon[:1])
+    assert one.value.kind == "wrong_atoms"
+
+
 @pytest.mark.parametrize("kind", ["crash", "truncated"])
 def test_the_same_from_a_process_of_its_own(kind, stand_in, argon):
     with pytest.raises(OracleError) as raised:
