@@ -480,6 +480,10 @@ def claims_of(data: dict, command: str) -> list[dict]:
                               low=fit["order"] - wide, high=fit["order"] + wide,
                               command=command))  # fmt: skip
 
+    for name, study_ in data["studies"].items():
+        rows.append(claim(f"dft_study_{'_'.join(reversed(name.split()))}_meets_its_target",
+                          float(study_["recommended"] is not None), "== 1",
+                          n=study_["calculations"], unit="1", command=command))  # fmt: skip
     for element, found in data["cycles"].items():
         for name, ray_ in found["rays"].items():
             label = f"gpaw_{element}_line_{name.replace(' ', '_')}"
