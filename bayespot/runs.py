@@ -31,6 +31,7 @@ from bayespot.errors import ConfigError
 from bayespot.posterior import Posterior
 from bayespot.prediction import predict
 from bayespot.properties import DrawSurfaces, PropertyDraws, Summary
+from bayespot.property_references import read_references
 from bayespot.report import (
     write_campaign_report,
     write_comparison_report,
@@ -316,7 +317,8 @@ def properties_run(
     config : PropertiesConfig
     posterior : Posterior
     folder : path
-        Gets the resolved configuration and what `bayespot.report.write_property_report` writes.
+        Gets the resolved configuration and what `bayespot.report.write_property_report` writes;
+        references of the file's oracle are taken from its folder ``reference``.
     happened : callable, optional
         Gets a sentence after each property.
 
@@ -332,17 +334,20 @@ def properties_run(
         If the posterior has not converged and the file does not allow it.
     """
     posterior.check(allow_unconverged=config.allow_unconverged)
-    surfaces = DrawSurfaces(posterior.potentials(config.draws), config.tolerance)
+    surfaces = DrawSurfaces(posterior.potentials(config.draws), config.relax.tolerance)
     write_resolved(config, Path(folder) / CONFIG)
 
     def told(name: str, result: Any) -> None:
         if happened is not None:
-            happened("; ".join([f"{name}: {len(result.quantities)} numbers", *result.problems]))
+            how = [result.choice.sentence] if result.choice else []
+            happened("; ".join(
+                [f"{name}: {len(result.quantities)} numbers", *how, *result.problems]
+            ))
 
     results = compute(config, surfaces, told)
     asked = dict(zip(config.names, config.properties, strict=True))
     draws = PropertyDraws(
-        results, {name: one.reference for name, one in asked.items()},
+        results, read_references(config, Path(folder) / "reference"),
         {"posterior": posterior.record["form"], "misfit": posterior.misfit,
          "data": posterior.record["data"].get("fingerprint"), "draws": surfaces.n},
     )  # fmt: skip

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "bayespot"
 
 LAYERS = (
     ("errors", "units", "runtime"),
-    ("data", "records"),
+    ("data", "records", "correlation"),
     ("graph",),
     ("potentials",),
     ("evaluate",),
@@ -31,6 +31,7 @@ LAYERS = (
     ("prediction",),
     ("scoring", "calculator", "testing", "export", "identifiability"),
     ("properties",),
+    ("dynamics",),
     ("calibration",),
     ("validation",),
     ("oracles",),
@@ -40,6 +41,7 @@ LAYERS = (
     ("plots",),
     ("config",),
     ("report",),
+    ("property_references",),
     ("demo", "runs"),
     ("cli",),
     ("__main__",),

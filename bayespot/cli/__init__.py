@@ -12,6 +12,7 @@ import typer
 from bayespot.cli.campaigns import labels, workers
 from bayespot.cli.converging import converge
 from bayespot.cli.generating import generate
+from bayespot.cli.moving import dynamics, gather
 from bayespot.cli.pooling import score
 from bayespot.cli.properties import properties
 from bayespot.errors import BayespotError, NotConverged
@@ -285,6 +286,8 @@ app.command()(generate)
 app.command()(converge)
 app.command()(score)
 app.command()(properties)
+app.command()(dynamics)
+app.command()(gather)
 app.command()(labels)
 app.add_typer(workers)
 

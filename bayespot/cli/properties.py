@@ -15,6 +15,9 @@ def properties(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the results; its name if none.")
     ] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="First the same properties by [reference]'s oracle.")
+    ] = False,
 ) -> None:
     """Compute properties of materials for posterior draws: error bars, table, picture."""
     from rich.table import Table
@@ -31,6 +34,12 @@ def properties(
     run = load_properties(config)
     posterior = Posterior.load(run.posterior)
     folder = out or Path(run.name)
+    if reference:
+        from bayespot.property_references import reference_run
+
+        reference_run(
+            run, folder / "reference", happened=lambda text: screen.print(text, markup=False)
+        )
     draws, rows = properties_run(
         run, posterior, folder, happened=lambda text: screen.print(text, markup=False)
     )

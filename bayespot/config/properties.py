@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError
 from bayespot import properties as functions
 from bayespot.config.loading import read_toml
 from bayespot.config.messages import config_error, did_you_mean, sentence
-from bayespot.config.tables import Count, Number, Positive, Table
+from bayespot.config.tables import Count, Number, OracleRunTable, Positive, Table
 from bayespot.properties import Result, Surfaces, Tolerance
+from bayespot.properties.propagation import Propagation
 from bayespot.units import GPA
 
 __all__ = ["PropertiesConfig", "compute", "crystals_of", "load_properties"]
@@ -168,6 +169,26 @@ class RelaxTable(Table):
     stress_GPa: Positive = 3e-5  # noqa: N815  (the key carries its unit)
     steps: Count = 500
 
+    @property
+    def tolerance(self) -> Tolerance:
+        """The same in eV/Å and eV/Å^3."""
+        return Tolerance(self.forces, self.stress_GPa / GPA, self.steps)
+
+
+class ReferenceTable(Table):
+    """The same properties by an oracle, see `bayespot.property_references`.
+
+    ``oracle_settings`` are its keywords; those of the training data make the comparison fair.
+    ``skip`` names properties that are too dear for it.
+    """
+
+    label: str = "DFT"
+    oracle: str
+    oracle_settings: dict[str, Any] = Field(default_factory=dict)
+    oracle_run: OracleRunTable = OracleRunTable()
+    relax: RelaxTable = RelaxTable(forces=0.01, stress_GPa=0.05, steps=100)
+    skip: list[str] = Field(default_factory=list)
+
 
 class PropertiesConfig(Table):
     """A whole file."""
@@ -175,8 +196,10 @@ class PropertiesConfig(Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "properties"
     posterior: str
     draws: Count = 32
+    propagation: Literal["auto", "exact", "linear"] = "auto"
     allow_unconverged: bool = False
     relax: RelaxTable = RelaxTable()
+    reference: ReferenceTable | None = None
     crystals: Annotated[dict[str, CrystalTable], Field(min_length=1)]
     properties: Annotated[list[PropertyTable], Field(min_length=1)]
 
@@ -184,11 +207,6 @@ class PropertiesConfig(Table):
     def names(self) -> list[str]:
         """A name for every property that is asked for; the kind where the file gives none."""
         return [p.name or p.kind.replace("_", " ") for p in self.properties]
-
-    @property
-    def tolerance(self) -> Tolerance:
-        """When a structure counts as relaxed."""
-        return Tolerance(self.relax.forces, self.relax.stress_GPa / GPA, self.relax.steps)
 
 
 def load_properties(path: str | Path) -> PropertiesConfig:
@@ -239,6 +257,12 @@ def _mistakes(config: PropertiesConfig) -> list[str]:
         found.append(f"posterior = {config.posterior!r}: there is no such file; run a fit first")
     for name, table in config.crystals.items():
         found += [f"crystals.{name}: {text}" for text in _crystal_mistakes(table)]
+    if config.reference is not None:
+        for name in config.reference.skip:
+            if name not in config.names:
+                hint = did_you_mean(name, config.names)
+                found.append(f"reference.skip: {name!r} is no property of this file{hint or ';'} "
+                             f"there are: {', '.join(config.names)}")
     twice = sorted({name for name in config.names if config.names.count(name) > 1})
     found += [f"two properties are called {name!r}: give them a name" for name in twice]
     for k, asked in enumerate(config.properties):
@@ -302,11 +326,13 @@ def compute(
     ----------
     config : PropertiesConfig
     surfaces : Surfaces
-        Of the draws, or of a DFT calculator for references by the same settings.
+        Of the draws, or of a DFT calculator for references by the same settings, which has no
+        spread to propagate.
     told : callable, optional
         Gets the name and result of every property.
     """
     crystals, results = crystals_of(config), {}
+    propagation = Propagation(surfaces, config.propagation)
     default = next(iter(crystals))
     for name, asked in zip(config.names, config.properties, strict=True):
         settings = asked.model_dump(
@@ -315,7 +341,7 @@ def compute(
         among = [crystals[asked.crystal or default]]
         if isinstance(asked, TransitionTable):
             among.append(crystals[asked.to])
-        results[name] = KINDS[asked.kind](surfaces, *among, **settings)
+        results[name] = propagation.result(KINDS[asked.kind], *among, **settings)
         if told is not None:
             told(name, results[name])
     return results

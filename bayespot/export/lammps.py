@@ -310,6 +310,7 @@ def _array_job(count: int) -> str:
         "#SBATCH --ntasks=1",
         "# In this folder: sbatch run_array.sh (one task a draw), or sh run_array.sh (in turn).",
         '# LAMMPS is "lmp" unless the variable LAMMPS says otherwise.',
+        "# Afterwards: bayespot gather FOLDER",
         f"for draw in ${{SLURM_ARRAY_TASK_ID:-$(seq 0 {count - 1})}}; do",
         '    ${LAMMPS:-lmp} -in in.ensemble -var draw "$draw" || exit 1',
         "done",

@@ -8,18 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import (
-    Calculator,
-    PropertyNotImplementedError,
-    all_changes,
-)
+from ase.calculators.calculator import Calculator, all_changes
 
 from bayespot.errors import ConfigError
 from bayespot.generate.crystals import coordination
 from bayespot.generate.frames import minimum_distance
+from bayespot.oracles.ase_calculator import OracleCalculator
 
-__all__ = ["OracleCalculator", "PotentialCalculator", "cheap_model", "driver_of",
-           "has_cheap_model"]
+__all__ = ["PotentialCalculator", "cheap_model", "driver_of", "has_cheap_model"]
 
 MELTING_K = 1000.0
 """K; the cheap models take their unit of energy from this: their temperatures are nominal."""
@@ -29,28 +25,6 @@ MELTING_K = 1000.0
 #: Morse with rho0 = 6, whose curvature is that of Lennard-Jones (r0^2 phi'' = 72 eps):
 #: kT/eps = 0.69, Mastny and de Pablo, J. Chem. Phys. 127, 104504 (2007).
 REDUCED_MELTING = {"StillingerWeber": 8.617333e-5 * 1691.0 / 2.1683, "Morse": 0.69}
-
-
-class OracleCalculator(Calculator):
-    """An oracle as an ASE calculator, for dynamics: every step is one label."""
-
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
-
-    def __init__(self, oracle: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.oracle = oracle
-
-    def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None,
-                  system_changes: list[str] = all_changes) -> None:
-        """Label the structure; an `OracleError` ends the run."""
-        super().calculate(atoms, properties, system_changes)
-        label = self.oracle.label(self.atoms)
-        self.results = {"energy": label.energy, "free_energy": label.energy,
-                        "forces": np.array(label.forces)}
-        if label.stress is not None:
-            self.results["stress"] = np.array(label.stress)
-        elif "stress" in (properties or []):
-            raise PropertyNotImplementedError("the oracle gave no stress for this structure")
 
 
 class PotentialCalculator(Calculator):

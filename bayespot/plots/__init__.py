@@ -17,6 +17,7 @@ from bayespot.plots.calibration import (
 )
 from bayespot.plots.campaigns import learning_curve
 from bayespot.plots.convergence import convergence, convergence_cost, convergence_page
+from bayespot.plots.dynamics import spread_along
 from bayespot.plots.fits import MAX_BARS, parity, residuals_by_family
 from bayespot.plots.generation import population
 from bayespot.plots.identifiability import MAX_ROWS, directions, spectrum
@@ -65,5 +66,6 @@ __all__ = [
     "residuals_by_family",
     "save",
     "spectrum",
+    "spread_along",
     "z_histogram",
 ]

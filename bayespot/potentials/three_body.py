@@ -91,8 +91,11 @@ class SeparableThreeBody(Potential):
         r = chunk.distance
         phi, dphi = jax.jvp(view.phi2, (r,), (jnp.ones_like(r),))
         g, dg = jax.jvp(view.g, (r,), (jnp.ones_like(r),))
-        radial = jnp.stack([0.5 * phi, 0.5 * dphi, g, dg, g / r], axis=1)[chunk.pair]
-        half_phi, half_dphi, g, dg, g_over_r = (radial[:, k, None] for k in range(5))
+        # Gathered one by one: XLA makes a stack of them entry by entry, which took longer than
+        # all the rest (0.44 ms against 0.19 for 512 atoms of silicon).
+        half_phi, half_dphi, g, dg, g_over_r = (
+            values[chunk.pair][:, None] for values in (0.5 * phi, 0.5 * dphi, g, dg, g / r)
+        )
 
         terms = monomials(self.degree)
         axes = [powers(chunk.direction[:, k], self.degree) for k in range(3)]

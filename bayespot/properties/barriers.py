@@ -70,9 +70,11 @@ def vacancy_migration(
     left = np.full(surfaces.n, np.nan)
     guess: np.ndarray | None = None
     for k in np.flatnonzero(account.good):
-        path[k], left[k], guess = _band(
+        path[k], left[k], bent = _band(
             surfaces, k, [end.frames.atoms(k) for end in ends], guess, (images, force, steps)
         )
+        if left[k] <= force:  # another surface's lost band would lead this one astray
+            guess = bent
     account.fail("the band did not converge", account.good & (left > force))
     barrier = path.max(axis=1) - path[:, 0]
     account.instability("the path has no barrier", barrier <= 1e-6)

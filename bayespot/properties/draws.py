@@ -72,23 +72,34 @@ class DrawSurfaces(Surfaces):
         Frames on many surfaces start from where those of the first surface end: draws differ little
         and then need few steps each.
         """
-        per_surface = len(frames) // self.n
-        alike = np.arange(len(frames)).reshape(self.n, per_surface) if per_surface else None
-        if (
-            self.n < 4 or alike is None or alike.size != len(frames) or frames.n_atoms < 3
-            or (frames.surface.reshape(alike.shape) != np.arange(self.n)[:, None]).any()
-        ):
+        first = self.of_first(frames)
+        if self.n < 4 or first is None or frames.n_atoms < 3:
             return minimize(self.evaluate, frames, cell, self.tolerance)
-        return minimize(self.evaluate, self._as_first(frames, alike, cell), cell, self.tolerance)
+        end = minimize(self.evaluate, first, cell, self.tolerance).frames
+        return minimize(self.evaluate, self.as_first(frames, end), cell, self.tolerance)
 
-    def _as_first(self, frames: Frames, alike: np.ndarray, cell: str) -> Frames:
-        """What relaxing did to the first draw's atoms and cell, done to those of all draws."""
-        start = frames.select(alike[0])
-        end = minimize(self.evaluate, start, cell, self.tolerance).frames
+    def of_first(self, frames: Frames) -> Frames | None:
+        """The frames of the first surface, if all surfaces have as many, one after the other."""
+        each = len(frames) // self.n
+        if not each or not np.array_equal(frames.surface, np.repeat(np.arange(self.n), each)):
+            return None
+        return frames.select(np.arange(each))
+
+    def as_first(self, frames: Frames, end: Frames) -> Frames:
+        """What was done to the first surface's atoms and cells, done to those of all surfaces.
+
+        Parameters
+        ----------
+        frames : Frames
+            For which `of_first` is not None.
+        end : Frames
+            Where those of the first surface are now.
+        """
+        start, shape = frames.select(np.arange(len(end))), (self.n, len(end), 3, 3)
         inside = end.positions @ np.linalg.inv(end.cells)
         before = start.positions @ np.linalg.inv(start.cells)
         strain = np.linalg.solve(start.cells, end.cells)
-        cells = (frames.cells.reshape(*alike.shape, 3, 3) @ strain).reshape(-1, 3, 3)
+        cells = (frames.cells.reshape(shape) @ strain).reshape(-1, 3, 3)
         own = frames.positions @ np.linalg.inv(frames.cells)
         return frames.moved((own + np.tile(inside - before, (self.n, 1, 1))) @ cells, cells)
 

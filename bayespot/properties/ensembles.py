@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from bayespot.errors import PropertyError
-from bayespot.properties.results import Curve, Quantity, Result
+from bayespot.properties.results import Choice, Curve, Quantity, Result
 
 FEWEST = 4
 """Draws with a value below which there is no interval."""
@@ -33,7 +33,7 @@ class Summary:
     median: float
     intervals: Mapping[float, tuple[float, float]]  # by level
     failed: float  # share of draws without a value
-    unstable: float  # share of draws on which an instability was found
+    unstable: float  # share of draws on which an instability was found; NaN to first order
     references: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -149,13 +149,15 @@ class PropertyDraws:
         unstable = np.zeros(self.n_draws, dtype=bool)
         for mask in owner.unstable.values():
             unstable |= mask
+        # To first order nobody looked at any draw but those of the check.
+        linear = owner.choice is not None and owner.choice.how == "linear"
         return Summary(
             name, quantity.unit, len(values),
             float(values.mean()) if len(values) else np.nan,
             float(values.std(ddof=1)) if len(values) > 1 else np.nan,
             float(np.sqrt(np.mean(errors**2))) if len(errors) else np.nan,
             float(np.median(values)) if len(values) else np.nan, intervals,
-            1.0 - len(values) / self.n_draws, float(unstable.mean()),
+            1.0 - len(values) / self.n_draws, np.nan if linear else float(unstable.mean()),
             self.references.get(name, {}),
         )  # fmt: skip
 
@@ -168,6 +170,11 @@ class PropertyDraws:
             for masks in (result.failed, result.unstable)
             for reason, mask in masks.items()
         ]
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """By result, how the spread of the parameters was propagated, where that was a choice."""
+        return {name: result.choice for name, result in self.results.items() if result.choice}
 
     # --- file --------------------------------------------------------------------------------
 
@@ -252,6 +259,7 @@ def _group(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
         "curves": {name: [c.x_label, c.x_unit, c.unit, dict(c.marks)]
                    for name, c in result.curves.items()},
         "failed": list(result.failed), "unstable": list(result.unstable),
+        "choice": None if result.choice is None else asdict(result.choice),
     }  # fmt: skip
     return arrays, described
 
@@ -270,4 +278,5 @@ def _result(arrays: xr.Dataset, described: Mapping[str, Any]) -> Result:
                      marks)
          for k, (name, (label, x_unit, unit, marks)) in enumerate(described["curves"].items())},
         masks("failed"), masks("unstable"),
+        None if described.get("choice") is None else Choice(**described["choice"]),
     )  # fmt: skip

@@ -177,7 +177,7 @@ def _fault(
     frames = cut_at(frames, _gap(frames, spacing))
     cells = frames.cells.copy()
     cells[:, 2] += np.einsum("c,kca->ka", way, cells[:, :2])
-    relaxed = surfaces.relax(frames.moved(frames.positions, cells))
+    relaxed = surfaces.relax_for_energy(frames.moved(frames.positions, cells))
     area = np.linalg.norm(np.cross(cells[:, 0], cells[:, 1]), axis=1)
     bulk = frames.n_atoms / len(crystal) * found.energy
     scale = 1e3 * J_PER_M2 / area

@@ -62,7 +62,7 @@ class _History:
         return -q
 
 
-class _Coordinates:
+class Coordinates:
     r"""Positions and deformation of frames as one vector each.
 
     Positions are :math:`r = u G` and cells :math:`c = c_0 G` (rows), so
@@ -126,7 +126,7 @@ def minimize(
         One of `bayespot.properties.surfaces.CELLS`.
     tolerance : Tolerance
     """
-    space = _Coordinates(frames, cell)
+    space = Coordinates(frames, cell)
     x, everyone = space.x, np.arange(len(frames))
     best = Labels3(*(np.array(values) for values in evaluate(frames)))
     gradient = space.gradient(everyone, x, best)

@@ -63,6 +63,22 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """How the spread of the parameters came into a result; `bayespot.properties.propagation`."""
+
+    how: str  # "exact" or "linear"
+    why: str
+    checked: int = 0  # draws on which first order was compared with relaxing
+    errors: Mapping[str, float] = field(default_factory=dict)  # rms, in units of the spread
+
+    @property
+    def sentence(self) -> str:
+        """What a person wants to know of it."""
+        how = {"exact": "every draw relaxed", "linear": "first order"}[self.how]
+        return f"{how}: {self.why}"
+
+
+@dataclass(frozen=True)
 class Result:
     """What one property function found."""
 
@@ -71,6 +87,7 @@ class Result:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     failed: Masks = field(default_factory=dict)  # reason to [n]: there is no value
     unstable: Masks = field(default_factory=dict)  # instability to [n]: there may be values
+    choice: Choice | None = None  # None if nobody had to choose: one surface, or relaxed draws
 
     def __getitem__(self, name: str) -> Quantity:
         """The quantity of a name.

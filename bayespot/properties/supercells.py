@@ -109,6 +109,8 @@ def cut_at(frames: Frames, border: float) -> Frames:
 def lowest(surfaces: Surfaces, frames: Frames, displacements: np.ndarray) -> Relaxed:
     """The lowest minimum that relaxations from several displacements find, by frame.
 
+    Its energy is what counts: `Surfaces.relax_for_energy`.
+
     Parameters
     ----------
     surfaces : Surfaces
@@ -116,7 +118,10 @@ def lowest(surfaces: Surfaces, frames: Frames, displacements: np.ndarray) -> Rel
     displacements : ndarray [starts, N, 3]
         Å; the same for all frames.
     """
-    found = [surfaces.relax(frames.moved(frames.positions + moved)) for moved in displacements]
+    found = [
+        surfaces.relax_for_energy(frames.moved(frames.positions + moved))
+        for moved in displacements
+    ]
     best = found[0]
     for other in found[1:]:
         best = best.or_lower(other)

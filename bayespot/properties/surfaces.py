@@ -82,6 +82,14 @@ class Surfaces(ABC):
     def relax(self, frames: Frames, cell: str = "fixed") -> Relaxed:
         """Relax positions, and of the cell what ``cell`` names (one of `CELLS`)."""
 
+    def relax_for_energy(self, frames: Frames) -> Relaxed:
+        """As `relax` in a fixed cell, for those who use nothing of the minimum but its energy.
+
+        At a minimum the energy does not depend on positions to first order, and surfaces that
+        stand for derivatives need not find out how positions respond.
+        """
+        return self.relax(frames)
+
     @abstractmethod
     def calculator(self, k: int) -> Calculator:
         """Surface ``k`` as an ASE calculator, for algorithms of ASE."""
@@ -132,11 +140,8 @@ class CalculatorSurface(Surfaces):
         if atoms.pbc.all():
             try:
                 stress = atoms.get_stress()
-            except PropertyNotImplementedError:
-                raise PropertyError(
-                    f"{type(self._calculator).__name__} gives no stress: cells cannot be relaxed "
-                    "and elastic constants not be found with it"
-                ) from None
+            except PropertyNotImplementedError:  # of this cell, such as one with vacuum
+                stress = np.full(6, np.nan)
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         # Forces derive from the free energy where there is smearing.
         return self._calculator.results.get("free_energy", energy), forces, stress
@@ -156,7 +161,13 @@ class CalculatorSurface(Surfaces):
             fmax = self.tolerance.forces
             if cell != "fixed":  # the filter's forces are virials: volume times stress per factor
                 fmax = min(fmax, self.tolerance.stress * volume / target.exp_cell_factor)
-            BFGS(target, logfile=None, maxstep=0.1).run(fmax, self.tolerance.steps)
+            try:
+                BFGS(target, logfile=None, maxstep=0.1).run(fmax, self.tolerance.steps)
+            except PropertyNotImplementedError:
+                raise PropertyError(
+                    f"{type(self._calculator).__name__} gives no stress: cells cannot be relaxed "
+                    "and elastic constants not be found with it"
+                ) from None
             positions[k], cells[k] = atoms.positions, atoms.cell.array
         moved = frames.moved(positions, cells)
         out = self.evaluate(moved)
@@ -177,4 +188,5 @@ def resisting(stress: np.ndarray, cell: str) -> np.ndarray:
     """The part of a stress, Voigt [K, 6], that a relaxation of this kind takes to zero."""
     mean = np.zeros_like(stress)
     mean[:, :3] = stress[:, :3].mean(axis=1, keepdims=True)
-    return {"fixed": 0.0 * stress, "volume": mean, "shape": stress - mean, "all": stress}[cell]
+    none = np.zeros_like(stress)  # also where there is no stress, in cells with vacuum
+    return {"fixed": none, "volume": mean, "shape": stress - mean, "all": stress}[cell]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,26 @@ def write_property_report(
     covariance, n = draws.covariance(_with_values(rows))
     write_json(files[1], {
         "title": title, "draws": draws.n_draws, "record": draws.record, "problems": draws.problems,
+        "propagation": {name: asdict(choice) for name, choice in draws.choices.items()},
         "properties": [_record(row) for row in rows],
         "covariance": {"properties": _with_values(rows), "matrix": covariance, "draws": n},
     })  # fmt: skip
     by_name = {row.name: row for row in rows}
     picked = rows if shown is None else [by_name[name] for name in shown]
     write_text(files[2], "\n".join([f"# {title}", "", *property_lines(picked), "",
-                                    *(f"* {text}" for text in draws.problems), "",
+                                    *(f"* {text}" for text in draws.problems),
+                                    *(f"* {text}" for text in _ways(draws)), "",
                                     f"![properties]({files[3].name})", ""]))  # fmt: skip
     plots.save(plots.property_bars([_bar(row) for row in picked], title=title), files[3])
     return files
+
+
+def _ways(draws: PropertyDraws) -> list[str]:
+    """How the draws were propagated, one line for all results that have the same to say."""
+    names: dict[str, list[str]] = {}
+    for name, choice in draws.choices.items():
+        names.setdefault(choice.sentence, []).append(name)
+    return [f"{', '.join(of)}: {sentence}" for sentence, of in names.items()]
 
 
 def _with_values(rows: list[Summary]) -> list[str]:
@@ -84,7 +95,7 @@ def property_lines(rows: list[Summary]) -> list[str]:
         lines.append(
             f"| {row.name} | {row.unit} | {row.median:.5g} | {half} | {wide} "
             f"| {row.parameter_std:.2g} | {row.numerical_error:.1g} | {row.failed:.0%} "
-            f"| {row.unstable:.0%} | {references or '-'} |"
+            f"| {'-' if np.isnan(row.unstable) else f'{row.unstable:.0%}'} | {references or '-'} |"
         )
     return lines
 

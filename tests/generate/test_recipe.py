@@ -13,11 +13,12 @@ from bayespot.calculator import PosteriorCalculator
 from bayespot.cli import main
 from bayespot.config.generation import generation_of, generation_toml
 from bayespot.errors import ConfigError, SpeciesError
-from bayespot.generate.drivers import OracleCalculator, cheap_model, driver_of
+from bayespot.generate.drivers import cheap_model, driver_of
 from bayespot.generate.frames import minimum_distance
 from bayespot.generate.recipe import generate
 from bayespot.generate.settings import GenerationSettings
 from bayespot.oracles import make_oracle
+from bayespot.oracles.ase_calculator import OracleCalculator
 from bayespot.report.generated import family_table
 
 POSTERIOR = (Path(__file__).resolve().parents[2] / "models"

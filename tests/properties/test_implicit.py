@@ -1,0 +1,380 @@
+"""First order against closed forms, against relaxing at the same parameters, and its refusals."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from closed_forms import lennard_jones_fcc
+
+import bayespot
+from bayespot.config.properties import load_properties
+from bayespot.errors import ConfigError, PropertyError
+from bayespot.potentials.lennard_jones import LennardJones
+from bayespot.potentials.morse import Morse
+from bayespot.potentials.stillinger_weber import StillingerWeber
+from bayespot.properties import (
+    CalculatorSurface,
+    Curve,
+    DrawSurfaces,
+    PropertyDraws,
+    Quantity,
+    Result,
+    Tolerance,
+    elastic,
+    equation_of_state,
+    lattice,
+    surfaces_of,
+    vacancy,
+)
+from bayespot.properties.implicit import (
+    ImplicitSurfaces,
+    NoDerivative,
+    free_directions,
+    principal_directions,
+)
+from bayespot.properties.propagation import CHECKS, Propagation
+from bayespot.properties.relaxing import Coordinates
+from bayespot.runs import properties_run
+from bayespot.units import GPA
+
+MODEL = "models/silicon-stillinger_weber-gpaw_pbe-2026/posterior.nc"
+EPSILON, SIGMA, SHELLS = 0.0104, 3.4, 0.5 * (2.0 + np.sqrt(5.0))
+ARGON = bulk("Ar", "fcc", a=5.2)
+SILICON = bulk("Si", "diamond", a=5.45)
+
+
+def with_draws(potential, **values):
+    """A potential with draws of some parameters; the others are the same in all."""
+    n = len(next(iter(values.values())))
+
+    def leaf(path, value):
+        drawn = values.get(path[0].name)
+        return np.tile(value, (n, 1)) if drawn is None else np.asarray(drawn)[:, None]
+
+    return jax.tree_util.tree_map_with_path(leaf, potential)
+
+
+def argon(n=48, sd=0.01):
+    """Draws of epsilon and sigma, correlated; the cutoff lies between shells of all crystals."""
+    normal = np.random.default_rng(7).normal(size=(n, 2))
+    epsilon = EPSILON * (1.0 + 4.0 * sd * normal[:, 0])
+    sigma = SIGMA * (1.0 + sd * (0.6 * normal[:, 0] + 0.8 * normal[:, 1]))
+    distance = lennard_jones_fcc(EPSILON, SIGMA, SHELLS)["distance"]
+    form = LennardJones(species=("Ar",), switch_width=0.0, cutoff=SHELLS * distance)
+    return with_draws(form, epsilon=epsilon, sigma=sigma), epsilon, sigma
+
+
+def silicon(n, sd):
+    """Draws around Stillinger and Weber's silicon."""
+    form, rng = StillingerWeber.silicon_1985(), np.random.default_rng(3)
+    names = ("D", "r0", "lam", "cos0")
+    drawn = {name: getattr(form, name)[0] * (1.0 + sd * rng.normal(size=n)) for name in names}
+    return with_draws(form, **drawn)
+
+
+# --- directions -----------------------------------------------------------------------------
+
+
+def test_directions_hold_every_draw():
+    draws, epsilon, sigma = argon()
+    around, z = principal_directions(draws, 0.5)
+    assert z.shape == (48, 2)
+    np.testing.assert_allclose(np.cov(z, rowvar=False), np.eye(2), atol=1e-12)
+    for name, drawn in (("epsilon", epsilon), ("sigma", sigma)):
+        values = np.asarray(getattr(around, name))[:, 0]
+        assert values[0] == pytest.approx(drawn.mean())
+        slope = (values[1:3] - values[3:5]) / (2 * 0.5)
+        np.testing.assert_allclose(values[0] + z @ slope, drawn, rtol=1e-12)
+    assert np.ptp(np.asarray(around.cutoff)) == 0.0
+
+
+def test_fewer_draws_than_parameters_leave_fewer_directions():
+    draws = silicon(3, 0.02)
+    around, z = principal_directions(draws, 1.0)
+    assert z.shape == (3, 2)
+    assert len(np.asarray(around.D)) == 5
+    with pytest.raises(PropertyError, match="do not differ"):
+        principal_directions(silicon(3, 0.0), 1.0)
+
+
+@pytest.mark.parametrize(("cell", "r"), [("fixed", 9), ("volume", 10), ("shape", 14), ("all", 15)])
+def test_directions_that_change_the_energy(cell, r):
+    """Orthonormal, and along what is left out there is no force, in cells without symmetry too."""
+    basis = free_directions(4, cell)
+    assert basis.shape == (21, r)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(r), atol=1e-12)
+    atoms = bulk("Si", "diamond", a=5.43).repeat((2, 1, 1))
+    atoms.rattle(0.05, seed=1)
+    surfaces = surfaces_of(StillingerWeber.silicon_1985())
+    frames = surfaces.everywhere(atoms)
+    space = Coordinates(frames, cell)
+    gradient = space.gradient(np.array([0]), space.x, surfaces.evaluate(frames))[0]
+    np.testing.assert_allclose(basis @ (basis.T @ gradient), gradient, atol=1e-9)
+    assert np.linalg.norm(gradient) > 0.1
+
+
+# --- closed forms ---------------------------------------------------------------------------
+
+
+def test_lennard_jones_scales():
+    """a is proportional to sigma, the cohesive energy to epsilon: first order is everything."""
+    draws, epsilon, sigma = argon()
+    surfaces = ImplicitSurfaces(draws)
+    found = lattice(surfaces, ARGON)
+    exact = [lennard_jones_fcc(e, s, SHELLS) for e, s in zip(epsilon, sigma, strict=True)]
+    a = np.sqrt(2.0) * np.array([one["distance"] for one in exact])
+    # One Newton step along s = ln(sigma) ends at s + 9 s² + 42 s³: 42 s² is left of differences.
+    s = surfaces.step * 0.01
+    made = surfaces.to_draws(found["a"].values)
+    assert np.abs(made - a).max() < 50.0 * s**2 * np.ptp(a)
+    np.testing.assert_allclose(
+        surfaces.to_draws(found["cohesive energy"].values), [-one["energy"] for one in exact],
+        rtol=1e-8,
+    )  # fmt: skip
+
+
+def test_derivative_of_the_bulk_modulus():
+    """B = 4 epsilon A6²/(A12 V): d ln B = d ln epsilon - 3 d ln sigma."""
+    draws, epsilon, sigma = argon()
+    surfaces = ImplicitSurfaces(draws)
+    made = surfaces.to_draws(elastic(surfaces, ARGON)["B Hill"].values)
+    centre = lennard_jones_fcc(epsilon.mean(), sigma.mean(), SHELLS)["B"] * GPA
+    slope = centre * (epsilon / epsilon.mean() - 1.0 - 3.0 * (sigma / sigma.mean() - 1.0))
+    # The 42 s³ of the test above are lengths, and ln B goes with -3 B' = -24 of them.
+    s = surfaces.step * 0.01
+    np.testing.assert_allclose(made, centre + slope, atol=24 * 50 / 3 * s**2 * np.ptp(slope))
+
+
+# --- relaxing at the same parameters --------------------------------------------------------
+
+
+def test_derivatives_are_those_of_relaxed_draws():
+    """Ions under strain, the cell, and a defect's energy, each with and without the response."""
+    surfaces = ImplicitSurfaces(silicon(40, 0.01))
+    relaxed = DrawSurfaces(surfaces.potentials)
+    for function, settings, names in (
+        (elastic, {}, ("C11", "C12", "C44", "C44 clamped")),
+        (lattice, {}, ("a", "cohesive energy")),
+        (vacancy, {"starts": 1, "sizes": (2,)}, ("formation energy",)),
+    ):
+        mine, theirs = (function(s, SILICON, **settings) for s in (surfaces, relaxed))
+        for name in names:
+            first, exact = (surfaces.derivatives(r[name].values) for r in (mine, theirs))
+            assert np.abs(first - exact).max() < 5e-3 * np.linalg.norm(exact), name
+            assert mine[name].values[0] == pytest.approx(theirs[name].values[0], rel=1e-6)
+        if function is elastic:  # the response of the ions is a good part of it
+            clamped = surfaces.derivatives(mine["C44 clamped"].values)
+            whole = surfaces.derivatives(mine["C44"].values)
+            assert np.linalg.norm(clamped - whole) > 0.1 * np.linalg.norm(whole)
+
+
+def test_large_cells_are_relaxed_on_every_surface():
+    """Where H costs more than relaxing; positions are then minima to the tolerance."""
+    surfaces = ImplicitSurfaces(silicon(40, 0.01))
+    atoms = bulk("Si", "diamond", a=5.45, cubic=True).repeat((2, 1, 1))
+    atoms.rattle(0.03, seed=4)
+    found = surfaces.relax(surfaces.everywhere(atoms))
+    assert np.abs(found.forces).max() <= surfaces.tolerance.forces
+    assert found.converged.all()
+
+
+# --- the choice -----------------------------------------------------------------------------
+
+
+def test_silicon_posterior(request):
+    """Every draw of the published model, to first order and relaxed; the check says how well."""
+    posterior = bayespot.Posterior.load(request.config.rootpath / MODEL)
+    propagation = Propagation(posterior, "linear", n_draws=400)
+    found = propagation.result(lattice, SILICON)
+    exact = lattice(propagation.surfaces, SILICON)
+    assert found.choice.checked == CHECKS
+    assert "8 checked draws are off by 0.0" in found.choice.sentence
+    for name, quantity in exact.quantities.items():
+        spread = quantity.values.std(ddof=1)
+        off = np.sqrt(np.mean((found[name].values - quantity.values) ** 2)) / spread
+        assert off < 0.2, name
+        assert 0.5 * off < found.choice.errors[name] < 3.0 * off, name
+        assert found[name].values.std(ddof=1) == pytest.approx(spread, rel=0.05)
+        # What was found by the check is in the numerical error.
+        assert (found[name].error >= 0.9 * found.choice.errors[name] * spread).all()
+    both = [PropertyDraws({"x": r}).covariance(["x: a", "x: cohesive energy"])[0]
+            for r in (found, exact)]  # fmt: skip
+    correlation = [c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]) for c in both]
+    assert correlation[0] == pytest.approx(correlation[1], abs=0.02)
+
+
+def test_many_draws_of_a_linear_property():
+    """Nobody asks for first order, and it is taken: a goes with sigma, the energy with epsilon."""
+    draws, epsilon, sigma = argon(n=2730)
+    found = Propagation(DrawSurfaces(draws)).result(lattice, ARGON)
+    assert found.choice.how == "linear"
+    assert np.isnan(PropertyDraws({"x": found}).summary()[0].unstable)
+    exact = lennard_jones_fcc(1.0, 1.0, SHELLS)
+    np.testing.assert_allclose(found["cohesive energy"].values, -exact["energy"] * epsilon, 1e-7)
+    a = np.sqrt(2.0) * exact["distance"] * sigma
+    np.testing.assert_allclose(found["a"].values, a, atol=50.0 * (0.2 * 0.01) ** 2 * np.ptp(a))
+
+
+def test_wide_posterior_is_relaxed():
+    """Nearest neighbours with an uncertain spring 2 D alpha²: B misses by (alpha - mean)²."""
+    alpha = np.random.default_rng(2).normal(1.4, 0.25, 2731)
+    morse = Morse(species=("Cu",), D=0.35, r0=2.55, cutoff=3.1, switch_width=0.0)
+    surfaces, crystal = DrawSurfaces(with_draws(morse, alpha=alpha)), bulk("Cu", "fcc", a=3.6)
+    near = np.linspace(0.98, 1.02, 7)
+    found = Propagation(surfaces).result(equation_of_state, crystal, volumes=near)
+    assert found.choice.how == "exact"
+    np.testing.assert_array_equal(
+        found["bulk modulus"].values,
+        equation_of_state(surfaces, crystal, volumes=near)["bulk modulus"].values,
+    )
+    # With alpha = mean + x: first order 2 mean x, the rest x². Ranks of |x|: 0, 390, ... 2730.
+    x = alpha - alpha.mean()
+    checked = np.sort(np.abs(x))[::390]
+    expected = np.sqrt(np.mean(checked**4)) / (2.0 * alpha.mean() * x.std(ddof=1))
+    assert found.choice.errors["bulk modulus"] == pytest.approx(expected, rel=0.01)
+    assert expected > 0.2
+    linear = Propagation(surfaces, "linear").result(equation_of_state, crystal, volumes=near)
+    assert linear.choice.how == "linear"
+    assert linear.choice.errors == found.choice.errors
+
+
+def simple_cubic():
+    """Springs to nearest neighbours alone: simple cubic has no shear stiffness."""
+    morse = Morse(species=("Cu",), alpha=1.4, cutoff=3.1, switch_width=0.0)
+    rng = np.random.default_rng(0)
+    return with_draws(morse, D=rng.normal(0.35, 0.01, 2730), r0=rng.normal(2.55, 0.01, 2730))
+
+
+def test_nearly_singular_is_refused():
+    draws, crystal = simple_cubic(), bulk("Cu", "sc", a=2.55)
+    with pytest.raises(NoDerivative, match="nearly singular: its lowest curvature is"):
+        lattice(ImplicitSurfaces(draws), crystal)
+    found = Propagation(DrawSurfaces(draws)).result(lattice, crystal)
+    assert found.choice.how == "exact"
+    assert "nearly singular" in found.choice.why
+    np.testing.assert_allclose(found["a"].values, np.asarray(draws.r0)[:, 0], rtol=1e-5)
+    with pytest.raises(PropertyError, match=r"no first order here.*nearly singular"):
+        Propagation(DrawSurfaces(draws), "linear").result(lattice, crystal)
+
+
+def test_unstable_is_refused():
+    """Lennard-Jones in bcc, held there by symmetry alone: it shears into a close packing."""
+    with pytest.raises(NoDerivative, match="unstable: its lowest curvature is -"):
+        lattice(ImplicitSurfaces(argon()[0]), bulk("Ar", "bcc", a=4.2))
+
+
+def test_what_fails_is_counted():
+    """No relaxation ends in two steps: all draws are relaxed, and all failures counted."""
+    surfaces = DrawSurfaces(silicon(2770, 0.01), Tolerance(steps=2))
+    found = Propagation(surfaces).result(lattice, bulk("Si", "diamond", a=5.2))
+    assert found.choice.how == "exact"
+    assert "near the mean parameters: relaxation of the crystal" in found.choice.why
+    assert found.failed["relaxation of the crystal"].all()
+
+
+def linear_but(unstable):
+    """A property that is linear in epsilon, with an instability on some surfaces."""
+    def function(surfaces):
+        values = np.asarray(surfaces.potentials.epsilon)[:, 0]
+        mask = unstable(values)
+        return Result("p", {"e": Quantity(values, 0.0, "eV")},
+                      unstable={"soft": mask} if mask.any() else {})  # fmt: skip
+
+    return function
+
+
+def test_an_unstable_draw_of_the_check_says_no():
+    surfaces = DrawSurfaces(argon(n=2730)[0])
+    stable = Propagation(surfaces).result(linear_but(lambda v: v < 0.0))
+    assert stable.choice.how == "linear"
+    np.testing.assert_allclose(stable["e"].values, surfaces.potentials.epsilon[:, 0], rtol=1e-10)
+    farthest = (principal_directions(surfaces.potentials, 1.0)[1] ** 2).sum(axis=1).argmax()
+    value = surfaces.potentials.epsilon[farthest]
+    found = Propagation(surfaces).result(linear_but(lambda v: v == value))
+    assert found.choice.how == "exact"
+    assert "of the draws that were checked: soft (1 of 8)" in found.choice.why
+    assert found.unstable["soft"].sum() == 1
+
+
+def test_curves_that_bend_are_left_out():
+    """A line in epsilon, a parabola around its mean, and a line on a grid of each call's own."""
+    drawn, _, _ = argon(n=2730)
+    mean = drawn.epsilon.mean()
+
+    def function(surfaces):
+        v, x = np.asarray(surfaces.potentials.epsilon), np.linspace(1.0, 2.0, 5)
+        shifted = np.linspace(1.0, 2.0 + 0.1 / surfaces.n, 7)
+        return Result("p", {"e": Quantity(v[:, 0], 0.0, "eV")}, {
+            "straight": Curve(x, v * x, "x", "1", "eV"),
+            "shifted": Curve(shifted, v * shifted, "x", "1", "eV"),
+            "bent": Curve(x, (v - mean) ** 2 * x, "x", "1", "eV²"),
+        })  # fmt: skip
+
+    found = Propagation(DrawSurfaces(drawn)).result(function)
+    assert set(found.curves) == {"straight", "shifted"}
+    assert "without bent, which first order does not give" in found.choice.why
+    curve = found.curves["straight"]
+    np.testing.assert_allclose(curve.values, drawn.epsilon * curve.x, rtol=1e-9)
+
+
+def test_who_has_no_choice(tmp_path):
+    few = DrawSurfaces(argon(n=8)[0])
+    assert Propagation(few).result(lattice, ARGON).choice.why == "8 draws are few"
+    some = DrawSurfaces(argon(n=100)[0])
+    assert Propagation(some).result(lattice, ARGON).choice.why == (
+        "first order in 2 directions pays from 2730 draws on, and these are 100"
+    )
+    asked = Propagation(few, "exact").result(lattice, ARGON)
+    assert asked.choice.sentence == "every draw relaxed: asked for"
+    PropertyDraws({"lattice": asked}).save(tmp_path / "p.nc")
+    assert PropertyDraws.load(tmp_path / "p.nc").choices == {"lattice": asked.choice}
+    alone = Propagation(CalculatorSurface(EMT()), "linear").result(
+        lattice, bulk("Cu", "fcc", a=3.6), atom_energies={"Cu": 0.0}
+    )
+    assert alone.choice is None
+    with pytest.raises(PropertyError, match="it is one of auto, exact, linear"):
+        Propagation(few, "first order")
+    with pytest.raises(PropertyError, match="two draws are the least"):
+        Propagation(few, checks=1)
+
+
+CONFIG = """
+name = "si"
+posterior = "{posterior}"
+draws = 40
+propagation = "linear"
+
+[crystals.diamond]
+structure = "diamond"
+element = "Si"
+a = 5.43
+
+[[properties]]
+kind = "lattice"
+"""
+
+
+def test_run_of_a_file(request, tmp_path):
+    """The choice and the check's number are in the result, the table and the record."""
+    path = tmp_path / "si.toml"
+    path.write_text(CONFIG.format(posterior=request.config.rootpath / MODEL), encoding="utf-8")
+    said = []
+    run = load_properties(path)
+    draws, _ = properties_run(
+        run, bayespot.Posterior.load(run.posterior), tmp_path / "out", happened=said.append
+    )
+    choice = draws.choices["lattice"]
+    assert choice.how == "linear"
+    assert set(choice.errors) == {"a", "volume", "cohesive energy"}
+    assert said[0].endswith(choice.sentence)
+    table = (tmp_path / "out" / "properties.md").read_text(encoding="utf-8")
+    assert f"* lattice: {choice.sentence}" in table
+    record = json.loads((tmp_path / "out" / "properties.json").read_text(encoding="utf-8"))
+    assert record["propagation"]["lattice"]["errors"] == dict(choice.errors)
+    assert PropertyDraws.load(tmp_path / "out" / "properties.nc").choices == draws.choices
+    path.write_text(path.read_text(encoding="utf-8").replace('"linear"', '"lineal"'), "utf-8")
+    with pytest.raises(ConfigError, match="propagation = 'lineal'"):
+        load_properties(path)
