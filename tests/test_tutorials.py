@@ -10,10 +10,10 @@ FOLDER = Path(__file__).resolve().parents[1] / "tutorials"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
-def test_there_are_five():
+def test_there_are_six():
     assert [p.stem for p in NOTEBOOKS] == [
         "01_five_minutes", "02_your_own_potential", "03_active_learning",
-        "04_from_a_formula_to_lammps", "05_on_a_cluster",
+        "04_from_a_formula_to_lammps", "05_on_a_cluster", "06_properties",
     ]
 
 

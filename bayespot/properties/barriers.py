@@ -21,6 +21,9 @@ IMAGES = 5
 FORCE = 0.01
 """eV/Å, where a band counts as converged; the error of a saddle is of second order in it."""
 
+BELOW = 5e-3
+"""eV by which a state of the path is below its ends."""
+
 
 def vacancy_migration(
     source: Any, crystal: Atoms, *, size: int = 2, images: int = IMAGES, force: float = FORCE,
@@ -29,7 +32,7 @@ def vacancy_migration(
     """Barrier of a nearest neighbour that jumps into a vacancy.
 
     The band of Henkelman, Uberuaga and Jónsson, J. Chem. Phys. 113, 9901 (2000), between relaxed
-    ends; the band of one draw starts from that of the draw before.
+    ends; the band of one draw starts from that of an earlier one.
 
     Parameters
     ----------
@@ -48,8 +51,10 @@ def vacancy_migration(
     Returns
     -------
     Result
-        "migration barrier" (eV); curve "path" (energies of the images). A band that does not
-        converge is a failure; an end with a lower energy than its image is an instability.
+        "migration barrier" (eV): the highest image above the first end; curve "path" (energies of
+        the images). A band that does not converge is a failure. No barrier is an instability, and
+        so is a state on the way that lies below both ends (such as the split vacancy): the barrier
+        is then not that of the vacancy's stable state.
 
     Raises
     ------
@@ -78,6 +83,8 @@ def vacancy_migration(
     account.fail("the band did not converge", account.good & (left > force))
     barrier = path.max(axis=1) - path[:, 0]
     account.instability("the path has no barrier", barrier <= 1e-6)
+    lower = path[:, 1:-1].min(axis=1) < np.minimum(path[:, 0], path[:, -1]) - BELOW
+    account.instability("the path goes through a state below both of its ends", lower)
     curve = Curve(np.linspace(0.0, 1.0, images + 2), path - path[:, :1], "path", "1", "eV")
     # Second order in the force that is left, with a soft spring of 1 eV/Å².
     return account.result(

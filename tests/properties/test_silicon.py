@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.build import bulk
 from lammps_force import LammpsCalculator
 
+from bayespot.posterior import Posterior
 from bayespot.potentials.stillinger_weber import StillingerWeber
 from bayespot.potentials.tersoff import Tersoff
 from bayespot.properties import (
@@ -186,3 +187,16 @@ def test_migration_of_a_vacancy(tersoff):
     assert found["migration barrier"].value > 0.0 or found.failed
     # The two ends are one vacancy in two places.
     assert path[-1] == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_state_below_the_ends_is_told(request):
+    """The fitted Stillinger-Weber has the split vacancy half an eV below the simple one."""
+    model = "models/silicon-stillinger_weber-gpaw_pbe-2026/posterior.nc"
+    surfaces = surfaces_of(Posterior.load(request.config.rootpath / model), n_draws=2)
+    found = vacancy_migration(surfaces, CRYSTAL)
+    assert not found.failed
+    assert any("below both of its ends (2 of 2)" in text for text in found.problems)
+    assert (found.curves["path"].values.min(axis=1) < -0.3).all()
+    assert ((found["migration barrier"].values > 0.02)
+            & (found["migration barrier"].values < 0.15)).all()
