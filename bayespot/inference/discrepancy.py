@@ -17,7 +17,10 @@ each of its draws, the weights have the closed form
    m_s = A^{-1} \sum_{gk} \frac{Z^T K\, r(\theta_s)}{v_{gk}}
 
 with the residuals :math:`r(\theta_s) = y - f(\theta_s)`. Prior scales :math:`\Lambda` and noise
-maximise the evidence of the residuals of the most probable draw; the temperature T comes from
+maximise the evidence of the residuals of the most probable draw. The noise is common to all
+families, or of each family's own where that of the problem is (``scales="family"``): families that
+a potential describes well are then honoured more closely, which sharpens properties of crystals
+that are in the data; families that are not are not predicted better. The temperature T comes from
 leaving out whole families (`bayespot.inference.temperature`). A pair :math:`(\theta_s, w_s)` is one
 potential, a sum of the form and an `ACE`: forces, stresses and every derived property of a draw
 belong together.
@@ -182,14 +185,16 @@ def _residuals(problem: FitProblem, plain: Labels3) -> Labels3:
 def _fit(problem: FitProblem, residual: Labels3, basis: str | Mapping[str, Any],
          temperature: float | None) -> _Fitted:
     """The linear model of the residuals of one draw, and its temperature."""
-    own = _layer_problem(problem, residual, basis)
-    folds = folds_of(own.dataset.families) if temperature is None else ["all"] * len(own.dataset)
+    own, families = _layer_problem(problem, residual, basis), list(problem.dataset.families)
+    folds = folds_of(families) if temperature is None else families
     grams = collect_grams(own, folds)
-    evidence = Evidence(own, grams)
+    evidence = Evidence(own, grams, by_family=bool(problem.space.families))
     eta, _ = evidence.maximize()
     at = evidence.posterior(eta)
     if temperature is not None:
-        sigma = evidence.scales(eta)[0][0]
+        # Of families with noise of their own the pooled one.
+        scales, counts = evidence.scales(eta)[0], grams.counts + 1e-300
+        sigma = np.sqrt((counts * scales**2).sum(axis=0) / counts.sum(axis=0))
         chosen = Temperature(float(temperature), sigma, np.array([temperature]), np.zeros(1))
         marks = None
     else:

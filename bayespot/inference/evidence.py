@@ -65,7 +65,7 @@ class Evidence:
 
     def __init__(self, problem: FitProblem, grams: Grams, *, by_family: bool = False) -> None:
         potential = require_linear(problem)
-        space, self.grams = problem.space, grams
+        space, self.grams, self.by_family = problem.space, grams, by_family
         n = space.layout.n_theta
         self.center = np.array([prior.center for prior in space.priors[:n]])
         self.cross = grams.cross - grams.gram @ self.center

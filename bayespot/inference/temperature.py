@@ -156,7 +156,8 @@ def leave_out(problem: FitProblem, grams: Grams, evidence: Evidence, eta: np.nda
     floor, columns = problem.floor_by_structure(), columns_of(problem)
     solved = {}
     for name in dict.fromkeys(folds):
-        rest = Evidence(problem, grams.select([g for g in grams.groups if g != name]))
+        rest = Evidence(problem, grams.select([g for g in grams.groups if g != name]),
+                        by_family=evidence.by_family)
         at = rest.posterior(eta)
         solved[name] = evidence.center + sd * at.mean, at.factor
     parts: list[tuple] = []

@@ -16,6 +16,7 @@ from bayespot.inference import discrepancy as layer
 from bayespot.inference.discrepancy import add_discrepancy
 from bayespot.inference.evidence import Evidence
 from bayespot.inference.grams import collect_grams
+from bayespot.inference.laplace import laplace
 from bayespot.inference.linear_gaussian import linear_gaussian
 from bayespot.inference.map import map_estimate
 from bayespot.inference.temperature import (
@@ -324,3 +325,26 @@ def problem_of(posterior, problem):
     final = copy.copy(problem)
     final.space = posterior.space
     return final
+
+
+@pytest.mark.slow
+def test_noise_by_family_honours_the_crystal():
+    """Elastic constants against GPAW's with the settings of the labels, in the same code.
+
+    (paper/results/properties_silicon_references.json). With noise common to crystals and to phases
+    that are eV/Å off, a third of the draws is elastically unstable.
+    """
+    from bayespot.properties import elastic, lattice, surfaces_of
+
+    data = bayespot.read("silicon_gpaw_pbe")
+    problem = FitProblem(StillingerWeber(species=("Si",)), data, fixed={"r_c": 3.77118},
+                         misfit="discrepancy", scales="family")
+    posterior = laplace(problem, key=jax.random.key(1), draws=400, starts=4)
+    surfaces, crystal = surfaces_of(posterior, n_draws=32), bulk("Si", "diamond", a=5.43)
+    found, sizes = elastic(surfaces, crystal), lattice(surfaces, crystal)
+    assert not found.problems
+    for quantity, dft, half in ((found["C11"], 151.5, 30.0), (found["C12"], 57.5, 20.0),
+                                (found["C44"], 73.2, 20.0), (sizes["a"], 5.4755, 0.03)):
+        low, high = np.quantile(quantity.values, [0.05, 0.95])
+        assert low < dft < high
+        assert high - low < 2 * half
