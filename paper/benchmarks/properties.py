@@ -1,6 +1,6 @@
 """Properties: against closed forms, LAMMPS and published values; speed; silicon with bars.
 
-Usage: python paper/benchmarks/properties.py [--only exact speed silicon discrepancy]
+Usage: python paper/benchmarks/properties.py [--only exact speed silicon discrepancy families]
                                              [--posterior FILE]
 
 exact        nearest-neighbour Morse and Lennard-Jones fcc against closed forms; silicon of
@@ -11,6 +11,8 @@ silicon      the published model of this repository, misfit none: properties_sil
 discrepancy  the same data and form with misfit = "discrepancy" (Laplace): the crystals and phonons
              of the same list (its ACE makes defects and slabs some twenty times dearer);
              --posterior takes an earlier fit.
+
+families     the same with noise of each family's own (scales = "family").
 
 References by GPAW are those of paper/results/properties_silicon_references.json, which is the
 references.json of `bayespot properties properties_silicon.toml --reference`.
@@ -264,14 +266,14 @@ def keep(label: str, draws: PropertyDraws, summary: list) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def with_discrepancy(folder: Path) -> Path:
+def with_discrepancy(folder: Path, scales: str = "common") -> Path:
     """The data, form and floor of the published model; Laplace, with a discrepancy."""
     data = bayespot.read("silicon_gpaw_pbe")
     floor = bayespot.NoiseFloor.from_json(archive_path("silicon_gpaw_pbe") / "floor.json")
     problem = bayespot.FitProblem(
         StillingerWeber(species=("Si",)), data, fixed={"r_c": 3.77118}, floor=floor,
-        misfit="discrepancy",
-    )
+        misfit="discrepancy", scales=scales,
+    )  # fmt: skip
     path = folder / "discrepancy.nc"
     bayespot.laplace(problem, key=jax.random.key(1), draws=400, starts=4).save(path)
     return path
@@ -279,7 +281,7 @@ def with_discrepancy(folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("exact", "speed", "silicon", "discrepancy")
+    parts = ("exact", "speed", "silicon", "discrepancy", "families")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--posterior", type=Path, help="of an earlier run with a discrepancy")
     given = parser.parse_args()
@@ -291,6 +293,9 @@ def main() -> None:
             elif part == "discrepancy":
                 path = given.posterior or with_discrepancy(folder)
                 rows = silicon(path, "misfit discrepancy", folder, DEFECTS)
+            elif part == "families":
+                path = with_discrepancy(folder, "family")
+                rows = silicon(path, "misfit discrepancy, noise by family", folder, DEFECTS)
             else:
                 rows = {"exact": exact, "speed": speed}[part]()
         show(rows)
