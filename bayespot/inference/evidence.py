@@ -172,7 +172,7 @@ class Evidence:
         best, slope = self.value_and_gradient(eta)
         rows = [self.value_and_gradient(eta + e)[1] - slope
                 for e in DIFFERENCE * np.eye(len(eta))[free]]
-        curvature = np.array(rows)[:, free] / DIFFERENCE
+        curvature = np.reshape(rows, (len(free), len(eta)))[:, free] / DIFFERENCE
         values, vectors = np.linalg.eigh(-0.5 * (curvature + curvature.T))
         inverse = vectors / np.maximum(values, LEAST_CURVATURE) @ vectors.T
         evaluations = 1 + len(free)

@@ -183,11 +183,8 @@ class EspressoCode(Code):
                 failure = OracleError(f"the output breaks off ({failure})", "truncated")
             elif "***" in text:
                 failure = OracleError("a number was too large for the output", "not_finite")
-            elif (counts := _atoms(folder))[0] != counts[1]:
-                failure = OracleError(
-                    f"wrong number of atoms: pw.x says {counts[1]}, asked for {counts[0]}",
-                    "wrong_atoms",
-                )
+            elif (wrong := _wrong_atoms(folder, text)) is not None:
+                failure = wrong
         return without_room(failure, folder)
 
     def tail(self, folder: Path) -> str:
@@ -328,11 +325,14 @@ def _text(folder: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _atoms(folder: Path) -> tuple[str | None, str | None]:
-    """Numbers of atoms that the input asks for and the output has, as they are written there."""
+def _wrong_atoms(folder: Path, text: str) -> OracleError | None:
+    """Whether the output says another number of atoms than the input."""
     asked = re.search(r"\bnat\s*=\s*(\d+)", (folder / INPUT).read_text(encoding="utf-8"))
-    found = re.search(r"number of atoms/cell\s*=\s*(\d+)", _text(folder))
-    return asked and asked[1], found and found[1]
+    found = re.search(r"number of atoms/cell\s*=\s*(\d+)", text)
+    if asked is None or found is None or int(asked[1]) == int(found[1]):
+        return None
+    return OracleError(f"wrong number of atoms: pw.x says {found[1]}, asked for {asked[1]}",
+                       "wrong_atoms")  # fmt: skip
 
 
 def _failure_in(text: str, *, complete: bool = True) -> OracleError | None:
