@@ -23,6 +23,7 @@ from bayespot.data.kinds import described
 from bayespot.errors import PriorError, StructureError
 from bayespot.evaluate import Labels3, evaluate_draws
 from bayespot.graph import NeighborGraph, build_graph
+from bayespot.inference.sum_rows import has_linear_part, rows_of_sum
 from bayespot.pending import parameter_covariance, pending_point, pending_problem
 from bayespot.posterior import Posterior
 from bayespot.potentials.sums import SumPotential
@@ -361,10 +362,14 @@ def information(
         Posterior covariance of the potential's standard-normal coordinates.
     fisher : ndarray [n_structures, p, p]
         Weighted Fisher matrix of the energy, forces and stress of each structure at the posterior
-        mean, with the weights that its labels would get in a fit.
+        mean, with the weights that its labels would get in a fit and the noise that predictions
+        have. Where misfit is treated this is what the spread of the parameters leaves over, not the
+        noise of the fit times the temperature: a fit takes less from a label than is said here.
     """
     posterior.check(allow_unconverged=allow_unconverged)
     atoms = structures.structures if isinstance(structures, Dataset) else tuple(structures)
     problem = pending_problem(posterior, atoms)
-    covariance = parameter_covariance(posterior)
-    return covariance, problem.gauss_newton(jnp.asarray(pending_point(posterior))).fisher
+    covariance, at = parameter_covariance(posterior), pending_point(posterior)
+    if has_linear_part(problem.space):
+        return covariance, np.stack([rows.T @ rows for rows in rows_of_sum(problem, at)])
+    return covariance, problem.gauss_newton(jnp.asarray(at)).fisher

@@ -68,10 +68,15 @@ class Lammps:
     def run(self, atoms: Atoms, species: Sequence[str], pair: Sequence[str]) -> Labels3:
         """Energy, forces and stress (zero where not periodic in three directions)."""
         # Rows of the cell in LAMMPS' frame are lower triangular: cell = lower @ turn.
-        q, r = np.linalg.qr(atoms.cell.complete().array.T)
+        cell = atoms.cell.complete().array
+        if atoms.pbc.tolist() == [True, True, False]:  # LAMMPS wants an open axis not tilted
+            normal = np.cross(cell[0], cell[1]) / np.linalg.norm(np.cross(cell[0], cell[1]))
+            cell = np.stack([cell[0], cell[1], (cell[2] @ normal) * normal])
+        q, r = np.linalg.qr(cell.T)
         signs = np.sign(np.diag(r))
         lower, turn = (r * signs[:, None]).T, (q * signs).T
-        x = atoms.positions @ turn.T
+        scaled = np.linalg.solve(cell.T, atoms.positions.T).T
+        x = (scaled - np.floor(scaled) * atoms.pbc) @ lower
         tilt = lower[1, 0], lower[2, 0], lower[2, 1]
         sides = np.stack([np.zeros(3), np.diag(lower)], axis=1).ravel()
         boundary = " ".join("p" if p else "f" for p in atoms.pbc)
@@ -80,7 +85,7 @@ class Lammps:
             "clear", "units metal", "atom_style atomic", "atom_modify map yes sort 0 0",
             f"boundary {boundary}", "box tilt large",
             f"region cell prism {numbers(*sides, *tilt)} units box"
-            if np.abs(tilt).max() > 0 and atoms.pbc.all()
+            if np.abs(tilt).max() > 0 and atoms.pbc[:2].all()
             else f"region cell block {numbers(*sides)} units box",
             f"create_box {len(species)} cell", "mass * 1.0",
         ])

@@ -32,6 +32,9 @@ form = "LennardJones"
 species = ["Ar"]
 fixed = { e0 = 0.0, cutoff = 6.0 }
 
+[noise]
+misfit = "none"
+
 [fit]
 method = "laplace"
 chains = 2

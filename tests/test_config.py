@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from bayespot.active import potential_learner
 from bayespot.config import (
     campaign_settings,
     dataset_of,
@@ -15,14 +16,16 @@ from bayespot.config import (
     oracle_of,
     parse_config,
     pool_of,
+    potential_of,
     priors_of,
     resolved_toml,
+    run_fit,
     start_of,
     write_resolved,
 )
 from bayespot.data.archives import archive_names
 from bayespot.data.dataset import Dataset, Labels
-from bayespot.errors import ConfigError, LabelError
+from bayespot.errors import ConfigError, LabelError, PriorError
 from bayespot.potentials.priors import LogNormal, Normal
 from bayespot.units import GPA
 
@@ -76,6 +79,8 @@ def test_defaults_and_types(folder):
     assert config.noise.nu_forces == 3.0
     assert config.data.source == str(folder / "argon.extxyz")
     assert config.learn.acquisition == "information_gain"
+    assert config.noise.misfit == "discrepancy"
+    assert fit_problem(config).misfit == "discrepancy"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,8 @@ def test_defaults_and_types(folder):
         ("data.floor", "archive", "data.floor = 'archive' needs a built-in archive"),
         ("learn.oracle", "archive", "learn.oracle_settings belong to a calculator"),
         ("fit.method", "map", "fit.method = 'map' is a single point"),
+        ("noise.tails", "student", "misfit='discrepancy' with tails='student'.* or misfit='none'"),
+        ("fit.method", "linear_gaussian", "LennardJones is not linear .*: use nuts"),
         ("potential.species", ["Ar", "Ar"], "potential: species=.* give each species once"),
         ("name", "../x", "name = '../x' should match"),
     ],
@@ -233,3 +240,25 @@ def test_cautions(folder):
     first, second = parse_config(short, folder=folder).cautions()
     assert "fit.chains x fit.draws = 50" in first
     assert "R-hat compares chains" in second
+    plain = parse_config(changed("noise.misfit", "none"), folder=folder).cautions()[0]
+    assert plain.startswith('noise.misfit = "none": bars of a form that cannot be right')
+
+
+def test_a_linear_form_is_its_own_discrepancy(folder):
+    """By default its closed form is asked for; with that the whole run goes."""
+    content = copy.deepcopy(GOOD)
+    content["potential"] = {"form": "ACE", "species": ["Ar"],
+                            "hyper": {"degree_1": 4, "degree_2": -1, "degree_3": -1}}
+    del content["priors"]
+    with pytest.raises(ConfigError, match="own discrepancy, and linear_gaussian has it"):
+        parse_config(content, folder=folder)
+    content["fit"] = {"method": "linear_gaussian", "draws": 100}
+    config = parse_config(content, folder=folder)
+    posterior = run_fit(config, fit_problem(config))
+    assert (posterior.method, posterior.misfit) == ("linear_gaussian", "discrepancy")
+    assert posterior.record["details"]["temperature"] >= 1.0
+    learner = learner_of(config)
+    with pytest.raises(PriorError, match="own discrepancy"):
+        potential_learner(potential_of(config), method="nuts")
+    again = learner.fit(dataset_of(config), seed=0, warmup_factor=1, checkpoint=folder)
+    assert again.misfit == "discrepancy"

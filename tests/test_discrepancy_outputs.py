@@ -1,4 +1,4 @@
-"""A fit with misfit = "discrepancy" from its TOML file to everything that people see of it."""
+"""A fit as it is by default, misfit = "discrepancy", from its TOML file to all that people see."""
 
 import sys
 
@@ -29,8 +29,6 @@ floor = { energy = 1e-3, forces = 1e-2, stress_GPa = 0.08 }
 form = "Morse"
 species = ["Si"]
 fixed = { cutoff = 4.5 }
-[noise]
-misfit = "discrepancy"
 [fit]
 method = "laplace"
 chains = 1
@@ -145,7 +143,8 @@ def test_a_plain_posterior_speaks_of_the_data():
 
 def test_diagnostics_are_those_of_all_draws_of_the_sampler(tmp_path):
     data = data_of(["a", "b"] * 4, potential=StillingerWeber.silicon_1985())
-    problem = bayespot.FitProblem(bayespot.Morse(species=("Si",), cutoff=4.5), data)
+    problem = bayespot.FitProblem(bayespot.Morse(species=("Si",), cutoff=4.5), data,
+                                  misfit="none")
     plain = bayespot.nuts(problem, key=jax.random.key(0), chains=2, warmup=20, draws=20, starts=1,
                           progress=False)
     treated = add_discrepancy(problem, plain, key=jax.random.key(1), n_draws=10, temperature=2.0)

@@ -40,7 +40,7 @@ def test_the_quickstart_runs(lenient, monkeypatch, tmp_path, capsys):
     exec(compile(small, "README.md", "exec"), names)
     assert names["prediction"].energy_total_std > 0
     assert (tmp_path / "silicon.nc").exists()
-    assert "misfit = none" in capsys.readouterr().out
+    assert "misfit = discrepancy: temperature" in capsys.readouterr().out
 
 
 def test_two_commands_are_there():

@@ -17,8 +17,8 @@ from bayespot.data.dataset import Dataset, Labels
 from bayespot.evaluate import evaluate
 from bayespot.graph import build_graph
 from bayespot.inference.assemble import build_posterior
+from bayespot.inference.curved import whitening
 from bayespot.inference.discrepancy import add_discrepancy
-from bayespot.inference.laplace import whitening
 from bayespot.inference.map import climb, value_and_gradient
 from bayespot.likelihood import FitProblem, NoiseFloor
 from bayespot.parameters import NOISE_PRIORS

@@ -13,7 +13,7 @@ def posterior():
     cells = [bulk("Cu", "fcc", a=a) for a in np.linspace(3.4, 3.9, 6)]
     labels = [bayespot.Labels(energy=-3.5 + (c.cell.array[0, 1] - 1.8) ** 2) for c in cells]
     data = bayespot.Dataset.from_atoms(cells, labels)
-    problem = bayespot.FitProblem(bayespot.LennardJones(species=("Cu",)), data)
+    problem = bayespot.FitProblem(bayespot.LennardJones(species=("Cu",)), data, misfit="none")
     return bayespot.laplace(problem, key=jax.random.key(0), draws=200, starts=2)
 
 

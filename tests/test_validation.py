@@ -59,7 +59,7 @@ def data_of(families, seed=0, noise=NOISE, potential=TRUTH):
 
 
 def fit(dataset):
-    problem = FitProblem(Morse(species=("Si",), cutoff=4.5), dataset, floor=FLOOR)
+    problem = FitProblem(Morse(species=("Si",), cutoff=4.5), dataset, floor=FLOOR, misfit="none")
     return laplace(problem, key=jax.random.key(0), draws=400, starts=2)
 
 
@@ -225,7 +225,7 @@ def linear_problem(data):
     form = ACE(species=("Si",), degree_1=3, degree_2=2, degree_3=-1, cutoff=4.5, r0=2.4)
     fixed = {f"sigma_{q}": s for q, s in zip(("energy", "forces", "stress"),
                                             (2e-2, 2e-1, 5e-3), strict=True)}
-    return FitProblem(form, data, floor=FLOOR, fixed=fixed,
+    return FitProblem(form, data, floor=FLOOR, fixed=fixed, misfit="none",
                       reference=Reference(2.35, 4.0, (-1.0,)))
 
 

@@ -29,6 +29,9 @@ from bayespot.errors import ConfigError
 
 __all__ = ["JOB_CLUSTERS", "InProcess", "WorkerSettings", "job_script", "make_executor"]
 
+FREE_PORT = "127.0.0.1:0"
+"""For Dask's status page: its own choice, 8787, is taken where two campaigns run on a machine."""
+
 JOB_CLUSTERS = {
     "slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster",
     "oar": "OARCluster", "moab": "MoabCluster", "htcondor": "HTCondorCluster",
@@ -222,7 +225,7 @@ def _dask_cluster(settings: WorkerSettings) -> Any:
             cluster.adapt(minimum_jobs=0, maximum_jobs=settings.n, interval="2s", wait_count=15)
             return cluster
         distributed = _package("distributed", "dask")
-        given = {"threads_per_worker": 1, "dashboard_address": None, **settings.options}
+        given = {"threads_per_worker": 1, "dashboard_address": FREE_PORT, **settings.options}
         return distributed.LocalCluster(n_workers=settings.n, processes=True, **given)
 
 
@@ -231,7 +234,7 @@ def _job_cluster(settings: WorkerSettings) -> Any:
     maker = getattr(jobqueue, JOB_CLUSTERS[settings.cluster])
     # A process calculates one structure at a time; dask-jobqueue would give it as many as cores.
     given = {
-        "scheduler_options": {"dashboard_address": None},
+        "scheduler_options": {"dashboard_address": FREE_PORT},
         "worker_extra_args": ["--nthreads", "1"],
         **settings.options,
     }

@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 
+METHODS = ("nuts", "laplace", "map", "linear_gaussian")
+"""What a campaign may fit with."""
+
 # Imported when called: looking at a campaign (status, export) must not start JAX.
 
 
@@ -112,7 +115,7 @@ def potential_learner(
     potential : Potential
         The functional form.
     method : str
-        ``nuts``, ``laplace`` or ``map``.
+        ``nuts``, ``laplace``, ``map``, or ``linear_gaussian`` of a linear potential.
     settings : mapping, optional
         What to write down about the fit (plain JSON); by default the method and its numbers.
     problem : mapping, optional
@@ -126,14 +129,19 @@ def potential_learner(
     ------
     ConfigError
         Unknown method.
+    PriorError
+        If the method cannot treat misfit as the problem wants it; said before anything is
+        calculated.
     """
-    if method not in ("nuts", "laplace", "map"):
-        raise ConfigError(f"unknown fit method '{method}'; known: nuts, laplace, map")
+    if method not in METHODS:
+        raise ConfigError(f"unknown fit method '{method}'; known: {', '.join(METHODS)}")
+    _check(potential, method, problem or {})
 
     def fit(dataset: Dataset, *, seed: int, warmup_factor: int, checkpoint: Path) -> Any:
         import jax
 
         from bayespot.inference.laplace import laplace
+        from bayespot.inference.linear_gaussian import linear_gaussian
         from bayespot.inference.map import map_estimate
         from bayespot.inference.nuts import nuts
         from bayespot.likelihood import FitProblem
@@ -142,6 +150,8 @@ def potential_learner(
         task = FitProblem(potential, dataset, **dict(problem or {}))
         if method == "map":
             return map_estimate(task, key=key, starts=starts * warmup_factor)
+        if method == "linear_gaussian":
+            return linear_gaussian(task, key=key, draws=chains * draws)
         if method == "laplace":
             return laplace(task, key=key, draws=chains * draws, starts=starts * warmup_factor)
         return nuts(
@@ -158,3 +168,11 @@ def potential_learner(
     numbers = {"chains": chains, "warmup": warmup, "draws": draws, "starts": starts}
     described = dict(settings or {"potential": type(potential).__name__})
     return Learner(fit=fit, settings={**described, "method": method, **numbers})
+
+
+def _check(potential: Any, method: str, problem: Mapping[str, Any]) -> None:
+    """See `bayespot.inference.misfit.check_method`."""
+    from bayespot.inference.misfit import check_method
+
+    given = {name: value for name, value in problem.items() if name in ("misfit", "tails")}
+    check_method(potential, method, **given)

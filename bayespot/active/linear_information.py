@@ -1,4 +1,4 @@
-"""What labels of a structure would tell about a linear potential, as rows instead of matrices.
+"""What labels of a structure would tell about linear parameters, as rows instead of matrices.
 
 A form with a thousand coefficients has a Fisher matrix of a million numbers for every structure; of
 a structure of n atoms it has rank 3n + 7 at most. The rows are those of the design matrix.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayespot.inference.grams import columns_of, flat_rows, require_linear
+from bayespot.inference.sum_rows import has_linear_part, rows_of_sum
 from bayespot.likelihood import FitProblem
 
 __all__ = ["label_rows"]
@@ -24,15 +25,18 @@ def label_rows(problem: FitProblem, u: np.ndarray) -> list[np.ndarray]:
     Parameters
     ----------
     problem : FitProblem
-        Of a linear potential and the structures, labels of the kinds to come in their place.
+        Of a linear potential, or a sum with one, and the structures, labels of the kinds to come
+        in their place.
     u : ndarray, shape (p + noise entries,)
         Where the noise is taken from.
 
     Raises
     ------
     PriorError
-        If the problem is not linear.
+        If the problem is neither.
     """
+    if has_linear_part(problem.space):
+        return rows_of_sum(problem, u)
     require_linear(problem)
     columns, space = columns_of(problem), problem.space
     sd = np.array([prior.sd for prior in space.priors[: len(columns)]])

@@ -20,6 +20,7 @@ from bayespot.active.linear_information import label_rows
 from bayespot.errors import BayespotError, ConfigError
 from bayespot.evaluate import evaluate_draws
 from bayespot.graph import NeighborGraph, build_graph
+from bayespot.inference.sum_rows import has_linear_part
 from bayespot.likelihood import FitProblem
 from bayespot.pending import (
     parameter_covariance,
@@ -167,7 +168,7 @@ class Gain(Scorer):
 
 
 class _LinearGain(Gain):
-    """The same from rows of a linear form, which has too many parameters for Fisher matrices."""
+    """The same from rows of a form with a linear part, whose Fisher matrices would be large."""
 
     def rows(self, structures: list[Atoms]) -> list[np.ndarray]:
         """Rows of every structure, see `label_rows`."""
@@ -226,5 +227,5 @@ def scorer(rule: str, posterior: Any, quantile: float, n_draws: int, allow_uncon
         raise ConfigError(f"quantile = {quantile} must lie in (0, 1]; 1 is the maximum")
     if rule == "max_std":
         return _Spread(posterior, quantile, n_draws)
-    linear = isinstance(posterior.potential, LinearPotential)
+    linear = isinstance(posterior.potential, LinearPotential) or has_linear_part(posterior.space)
     return (_LinearGain if linear else Gain)(posterior, rule)

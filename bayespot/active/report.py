@@ -192,7 +192,7 @@ def _coverage_lines(table: Mapping[str, Any]) -> list[str]:
         return ["No prediction has been compared with a label yet."]
     heads = [f"{100 * level:.0f} %" for level in LEVELS]
     lines = [
-        "| | numbers | structures | " + " | ".join(heads) + " | 90 %, parameters alone |",
+        "| | numbers | structures | " + " | ".join(heads) + " | 90 %, draws alone |",
         "|---|---|---|" + "---|" * (len(LEVELS) + 1),
     ]
     for quantity in QUANTITIES:

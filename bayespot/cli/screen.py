@@ -180,7 +180,7 @@ class Screen(Console):
                     f"90 % intervals predicted before labelling hold "
                     f"{100 * cell['fraction']:.0f} % of {row['n']} {quantity} labels "
                     f"[{100 * cell['low']:.0f}, {100 * cell['high']:.0f}]; those of the "
-                    f"parameters alone {100 * alone['fraction']:.0f} %",
+                    f"draws alone {100 * alone['fraction']:.0f} %",
                     markup=False,
                 )
 

@@ -175,12 +175,15 @@ def run_fit(
     import jax
 
     from bayespot.inference.laplace import laplace
+    from bayespot.inference.linear_gaussian import linear_gaussian
     from bayespot.inference.map import map_estimate
     from bayespot.inference.nuts import nuts
 
     fit, key = config.fit, jax.random.key(config.seed)
     if fit.method == "map":
         return map_estimate(problem, key=key, starts=fit.starts)
+    if fit.method == "linear_gaussian":
+        return linear_gaussian(problem, key=key, draws=fit.chains * fit.draws)
     if fit.method == "laplace":
         return laplace(problem, key=key, draws=fit.chains * fit.draws, starts=fit.starts)
     return nuts(

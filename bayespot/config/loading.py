@@ -23,7 +23,7 @@ from bayespot.config.messages import config_error, did_you_mean, sentence
 from bayespot.config.tables import NOISE_NAMES, OracleRunTable, RunConfig, Table
 from bayespot.config.workers import worker_mistakes
 from bayespot.data.archives import archive_names, archive_path
-from bayespot.errors import BayespotError, ConfigError
+from bayespot.errors import BayespotError, ConfigError, PriorError
 from bayespot.potentials.base import Potential, form_named, registry
 
 __all__ = ["load_config", "parse_config", "resolved_toml", "write_resolved"]
@@ -184,7 +184,20 @@ def _parameter_mistakes(config: RunConfig, form: type[Potential]) -> list[str]:
             found.append(
                 f"priors.{name}: the center {center:g} is outside of its bounds ({low:g}, {high:g})"
             )
-    return found
+    return found + _misfit_mistakes(config, potential)
+
+
+def _misfit_mistakes(config: RunConfig, potential: Potential) -> list[str]:
+    """A treatment of misfit that form, noise and method do not have together."""
+    from bayespot.inference.misfit import check_method
+
+    try:
+        check_method(potential, config.fit.method, misfit=config.noise.misfit,
+                     tails=config.noise.tails)
+    except PriorError as error:
+        method = f"fit.method = {config.fit.method!r}"
+        return [f"noise.misfit = {config.noise.misfit!r} with {method}: {error}"]
+    return []
 
 
 def _source_mistakes(config: RunConfig) -> list[str]:

@@ -128,21 +128,24 @@ class NoiseTable(Table):
 
     ``nu_forces`` is how many independent forces a structure counts as. ``scales`` = "family" lets
     families of structures have noise scales of their own, ``tails`` = "student" (or degrees of
-    freedom) makes the noise a Student t distribution. ``temperature`` is that of
-    misfit = "tempered" alone, "families" if left out.
+    freedom) makes the noise a Student t distribution, which only misfit = "none" allows.
+    ``temperature`` is that of misfit = "tempered" alone, "families" if left out.
     """
 
     nu_forces: Positive = 6.0
-    misfit: Literal["discrepancy", "tempered", "pro", "none"] = "none"
+    misfit: Literal["discrepancy", "tempered", "pro", "none"] = "discrepancy"
     temperature: Temperature | None = None
     scales: Literal["common", "family"] = "common"
     tails: Tails = "normal"
 
 
 class FitTable(Table):
-    """The inference method and its numbers; ``devices`` of JAX share the data, one if left out."""
+    """The inference method and its numbers; ``devices`` of JAX share the data, one if left out.
 
-    method: Literal["nuts", "laplace", "map"] = "nuts"
+    "linear_gaussian" is the closed form of linear potentials.
+    """
+
+    method: Literal["nuts", "laplace", "map", "linear_gaussian"] = "nuts"
     chains: Annotated[int, Field(ge=1, le=64)] = 4
     warmup: Annotated[int, Field(ge=10)] = 300
     draws: Annotated[int, Field(ge=10)] = 500
@@ -240,6 +243,11 @@ class RunConfig(Table):
     def cautions(self) -> list[str]:
         """Say what is allowed but will disappoint, in sentences."""
         fit, found = self.fit, []
+        if self.noise.misfit == "none":
+            found.append(
+                'noise.misfit = "none": bars of a form that cannot be right will be too narrow, '
+                "the more so the more data there are; the default is \"discrepancy\""
+            )
         if fit.method == "nuts" and fit.chains * fit.draws < 400:
             found.append(
                 f"fit.chains x fit.draws = {fit.chains * fit.draws}: an effective sample size of "

@@ -25,7 +25,8 @@ from ase.build import bulk
 from numpy.polynomial import chebyshev
 
 from bayespot.potentials.ace import ACE
-from bayespot.potentials.ace_basis import coupling, distance_map, harmonics, radial
+from bayespot.potentials.ace_basis import contracted
+from bayespot.potentials.ace_functions import distance_map, harmonics, radial
 
 __all__ = ["RadialSeries", "coefficients", "measured", "shortest"]
 
@@ -167,11 +168,8 @@ def _energies(potential: ACE, functions: np.ndarray, direction: np.ndarray, kind
     ]  # [l][m, Q, E]
     c, energy = coefficients(potential)[center], np.zeros(len(kind))
     for group in basis.groups:
-        factors = [moments[ell][:, q] for ell, q in zip(group.ls, group.q.T, strict=True)]
-        if len(factors) == 3:
-            pair = np.einsum("xbc,bte,cte->xte", coupling(*group.ls), *factors[1:], optimize=True)
-            factors = [factors[0], pair]
-        value = np.prod(factors, axis=0).sum(axis=0)  # [T, E]
+        own = moments[group.ls[0]][:, group.q[:, 0]]
+        value = (own * contracted(group.plans[0], moments)).sum(axis=0)  # [T, E]
         energy += (c[:, group.functions].T * value).sum(axis=0)
     return energy
 

@@ -45,7 +45,7 @@ from bayespot.export.ace_tables import (
 )
 from bayespot.export.styles import LammpsStyle, overlay, register, write_new, write_style
 from bayespot.potentials.ace import ACE, BOHR, COULOMB
-from bayespot.potentials.ace_basis import coupling
+from bayespot.potentials.ace_basis import Group
 from bayespot.potentials.base import Potential, param
 from bayespot.potentials.cutoffs import switch
 from bayespot.potentials.pair_sum import PairSum
@@ -122,17 +122,17 @@ def _to_complex(ell: int) -> np.ndarray:
 
 
 @cache
-def products(ls: tuple[int, ...], equal: tuple[bool, ...]) -> tuple[tuple[tuple, ...], np.ndarray]:
+def products(group: Group, equal: tuple[bool, ...]) -> tuple[tuple[tuple, ...], np.ndarray]:
     """Products of complex moments that make an invariant of ours: degrees m, and coefficients.
 
     Parameters
     ----------
-    ls : tuple of int
-        Angular degrees of two or three factors.
+    group : Group
+        With two factors or more.
     equal : tuple of bool
         Whether a factor is the one before it (the first never is): then their m are exchangeable.
     """
-    tensor = np.eye(2 * ls[0] + 1) if len(ls) == 2 else coupling(*ls)
+    ls, tensor = group.ls, group.tensor
     for axis, ell in enumerate(ls):
         tensor = np.moveaxis(np.tensordot(tensor, _to_complex(ell), (axis, 0)), -1, axis)
     found: defaultdict[tuple, float] = defaultdict(float)
@@ -155,16 +155,14 @@ def _functions(potential: ACE, radials: Sequence[RadialSeries], center: int
     basis, c, entries = potential.basis, coefficients(potential)[center], []
     pairs: dict[int, np.ndarray] = {}
     for group in basis.groups:
-        for row, number in zip(group.q, group.functions, strict=True):
+        for row, number, again in zip(group.q, group.functions, group.again.tolist(), strict=True):
             kinds, ns = row // basis.n_radial, row % basis.n_radial
             if len(row) == 1:
                 kind = int(kinds[0])
                 mine = radials[potential.pair_number(center, kind)].series[ns[0]]
                 pairs[kind] = pairs.get(kind, 0.0) + c[number] * mine
                 continue
-            equal = [k > 0 and row[k] == row[k - 1] and group.ls[k] == group.ls[k - 1]
-                     for k in range(len(row))]
-            ms, values = products(group.ls, tuple(equal))
+            ms, values = products(group, tuple(again))
             entries.append(_entry(center, kinds, ns + 1, group.ls, ms, c[number] * values))
     # A pair of unlike species has its functions at one of its centres only.
     single = [

@@ -25,7 +25,7 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 
 from bayespot.generate.frames import minimum_distance, neighbors
-from bayespot.potentials.ace_basis import harmonics
+from bayespot.potentials.ace_functions import harmonics
 
 __all__ = ["Dropped", "Fingerprint", "distance", "drop_duplicates", "fingerprint_for"]
 

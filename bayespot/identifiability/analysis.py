@@ -12,7 +12,7 @@ from bayespot.errors import LabelError, PriorError
 from bayespot.identifiability.draws import edge_of, push_forward
 from bayespot.identifiability.findings import Direction, Identifiability
 from bayespot.identifiability.scores import design_effect
-from bayespot.inference.laplace import whitening
+from bayespot.inference.curved import whitening
 from bayespot.inference.map import climb
 from bayespot.inference.tempered import hold_noise, noise_at
 from bayespot.likelihood import FitProblem
@@ -149,7 +149,7 @@ def problem_behind(posterior: Posterior, dataset: Dataset) -> FitProblem:
         potential = add(*parts) if len(parts) > 1 else parts[0]
     return FitProblem(
         potential, dataset, priors=priors, fixed=fixed, reference=space.reference,
-        floor=posterior.floor, nu_forces=posterior.nu_forces,
+        floor=posterior.floor, nu_forces=posterior.nu_forces, misfit="none",
         scales=space.families or "common", tails=space.tails,
     )
 

@@ -20,8 +20,14 @@ ROUNDING = 1e-12
 """Added to the diagonal of a Gram matrix, relative: what its sums have lost to rounding. It keeps
 the matrix definite where priors are so wide that columns are dependent to working precision."""
 
-NEWTON_STEPS, DIFFERENCE, LONGEST_STEP, SETTLED = 12, 1e-4, 0.3, 1e-10
+NEWTON_STEPS, DIFFERENCE, LONGEST_STEP, SETTLED = 30, 1e-4, 0.3, 1e-10
 """Of `Evidence.maximize` at its end: how many, and lengths in the logarithms that it moves."""
+
+PATIENCE = 3
+"""Newton steps in a row that are no shorter than the shortest one."""
+
+LEAST_SLOPE = 1e-2
+"""Mean square by which a combination of settings moves ln s at least, for the length of a step."""
 
 LEAST_CURVATURE = 1e-3
 """Nats; along directions in which the evidence hardly changes a step follows the gradient."""
@@ -71,6 +77,7 @@ class Evidence:
         self.cross = grams.cross - grams.gram @ self.center
         self.squares = grams.squares - (grams.cross + self.cross) @ self.center
         self._map_noise(problem, by_family)
+        self._pool()
         self.settings, slopes = potential.prior_slopes()
         self.slopes = np.zeros((n, len(self.settings)))
         declared = {item.name: item for item in potential.parameters()}["c"]
@@ -105,6 +112,22 @@ class Evidence:
         self.noise_center = np.array([np.log(p.center) for p in priors] + [0.0] * n_more)
         self.noise_width = np.array([p.sd for p in priors] + [FAMILY_WIDTH] * n_more)
 
+    def _pool(self) -> None:
+        """Add up the groups that have the same noise at any scale: fewer matrices to pass over."""
+        grams, n = self.grams, len(self.grams.families)
+        alike = np.concatenate([self.noise_map.reshape(n, -1), self.noise_offset, grams.floor], 1)
+        _, self._first, pool = np.unique(alike, axis=0, return_index=True, return_inverse=True)
+        self._pooled = tuple(
+            np.stack([values[pool.reshape(-1) == k].sum(axis=0) for k in range(len(self._first))])
+            for values in (grams.gram, self.cross, self.squares, grams.counts)
+        )
+
+    def _noise(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Squared scales, variances with the floor, and their inverse where there are labels."""
+        square = self.scales(eta)[0][self._first] ** 2
+        variance = square + self.grams.floor[self._first]
+        return square, variance, np.where(self._pooled[3] > 0, 1.0 / variance, 0.0)
+
     def scales(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Noise scales [g, 3] and prior standard deviations [p]."""
         n = len(self.noise_center)
@@ -113,17 +136,18 @@ class Evidence:
 
     def posterior(self, eta: np.ndarray) -> Gaussian:
         """The posterior of the parameters at ``eta``."""
-        sigma, sd = self.scales(eta)
-        variance, counts = sigma**2 + self.grams.floor, self.grams.counts
-        inverse = np.where(counts > 0, 1.0 / variance, 0.0)
-        precision = np.tensordot(inverse, self.grams.gram, axes=2) * sd[:, None] * sd
+        sd, (gram, cross, squares, counts) = self.scales(eta)[1], self._pooled
+        _, variance, inverse = self._noise(eta)
+        precision = np.tensordot(inverse, gram, axes=2)
+        precision *= sd[:, None]
+        precision *= sd
         factor = _cholesky(precision)
-        right = sd * np.tensordot(inverse, self.cross, axes=2)
+        right = sd * np.tensordot(inverse, cross, axes=2)
         mean = linalg.cho_solve((factor, True), right, check_finite=False)
         noise = (eta[: len(self.noise_center)] - self.noise_center) / self.noise_width
         value = (
             0.5 * mean @ right - np.log(np.diag(factor)).sum()
-            - 0.5 * (inverse * self.squares + counts * np.log(2 * np.pi * variance)).sum()
+            - 0.5 * (inverse * squares + counts * np.log(2 * np.pi * variance)).sum()
             - 0.5 * noise @ noise
         )
         return Gaussian(mean, factor, float(value))
@@ -131,34 +155,45 @@ class Evidence:
     def value_and_gradient(self, eta: np.ndarray) -> tuple[float, np.ndarray]:
         """The evidence and its derivatives."""
         at = self.posterior(eta)
-        sigma, sd = self.scales(eta)
+        sd, (gram, cross, squares, counts) = self.scales(eta)[1], self._pooled
+        square, variance, _ = self._noise(eta)
         inverse, _ = linalg.lapack.dpotri(at.factor, lower=1)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        w, gram = sd * at.mean, self.grams.gram
-        second = np.outer(w, w) + inverse * sd[:, None] * sd
-        # Expected weighted squares of the residuals.
-        expected = self.squares - 2 * self.cross @ w + np.tensordot(gram, second, axes=2)
-        variance, counts = sigma**2 + self.grams.floor, self.grams.counts
-        by_sigma = np.where(counts > 0, expected / variance**2 - counts / variance, 0) * sigma**2
-        n = len(self.noise_center)
-        noise = np.tensordot(by_sigma, self.noise_map, axes=2)
-        noise -= (eta[:n] - self.noise_center) / self.noise_width**2
         by_sd = at.mean**2 + np.diag(inverse) - 1.0
+        w = sd * at.mean
+        # Expected weighted squares of the residuals. The factor's upper triangle is zero, so that
+        # of its inverse's is too: twice the lower one is the sum over both.
+        second = inverse + np.tril(inverse, -1)
+        second *= sd[:, None]
+        second *= sd
+        expected = squares - 2 * cross @ w + (gram @ w) @ w + np.tensordot(gram, second, axes=2)
+        by_sigma = np.where(counts > 0, expected / variance**2 - counts / variance, 0) * square
+        n = len(self.noise_center)
+        noise = np.tensordot(by_sigma, self.noise_map[self._first], axes=2)
+        noise -= (eta[:n] - self.noise_center) / self.noise_width**2
         return at.evidence, np.concatenate([noise, by_sd @ self.slopes])
 
     def maximize(self) -> tuple[np.ndarray, int]:
-        """The best ``eta`` and the number of evaluations."""
-        bounds = [(e - BOUND, e + BOUND) for e in self.start]
+        """The best ``eta`` and the number of evaluations.
 
-        def loss(eta: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self.value_and_gradient(eta)
-            return -value, -gradient
+        Amplitude and powers of a prior pull at the same coefficients. The search runs in
+        combinations of settings that move the logarithms of the prior scales by one, in the root
+        mean square, and independently of each other.
+        """
+        n = len(self.noise_center)
+        values, vectors = np.linalg.eigh(self.slopes.T @ self.slopes / max(1, len(self.slopes)))
+        steps = np.eye(len(self.start))
+        steps[n:, n:] = vectors / np.sqrt(values + LEAST_SLOPE)
+
+        def loss(z: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = self.value_and_gradient(self.start + steps @ z)
+            return -value, -steps.T @ gradient
 
         found = optimize.minimize(
-            loss, self.start, jac=True, method="L-BFGS-B", bounds=bounds,
-            options={"maxiter": 200, "ftol": 1e-9},
+            loss, np.zeros(len(self.start)), jac=True, method="L-BFGS-B",
+            options={"maxiter": 200, "ftol": 1e-9, "maxcor": 20},
         )
-        eta, more = self._settle(found.x)
+        end = np.clip(self.start + steps @ found.x, self.start - BOUND, self.start + BOUND)
+        eta, more = self._settle(end)
         return eta, int(found.nfev) + more
 
     def _settle(self, eta: np.ndarray) -> tuple[np.ndarray, int]:
@@ -175,10 +210,14 @@ class Evidence:
         curvature = np.reshape(rows, (len(free), len(eta)))[:, free] / DIFFERENCE
         values, vectors = np.linalg.eigh(-0.5 * (curvature + curvature.T))
         inverse = vectors / np.maximum(values, LEAST_CURVATURE) @ vectors.T
-        evaluations = 1 + len(free)
+        evaluations, shortest, since = 1 + len(free), np.inf, 0
         for _ in range(NEWTON_STEPS):
             step = inverse @ slope[free]
             length = np.abs(step).max(initial=1e-300)
+            since = 0 if length < shortest else since + 1
+            shortest = min(length, shortest)
+            if since > PATIENCE:  # what is left is rounding
+                break
             eta[free] += step * min(1.0, LONGEST_STEP / length)
             evaluations += 1
             value, slope = self.value_and_gradient(eta)

@@ -19,6 +19,9 @@ from bayespot.evaluate import Labels3, evaluate
 from bayespot.likelihood import FitProblem
 from bayespot.potentials.linear import Design, LinearPotential
 
+SLICE = 512
+"""Rows of the design matrix that are added to a Gram matrix at a time."""
+
 
 @dataclass(frozen=True)
 class Grams:
@@ -128,13 +131,14 @@ def collect_grams(problem: FitProblem, groups: Sequence[str] | None = None) -> G
         Structures of one family have one DFT floor, so groups are within families.
     """
     require_linear(problem)
-    columns, sums, first = columns_of(problem), {}, 0
+    columns, sums, pending, first = columns_of(problem), {}, _Pending(), 0
     for part in problem.parts():
         families = part.dataset.families
         own = ("",) * len(families) if groups is None else groups[first : first + len(families)]
         first += len(families)
-        _add(part, list(zip(own, families, strict=True)), columns, sums)
+        _add(part, list(zip(own, families, strict=True)), columns, sums, pending)
         del part  # before the next one is made
+    pending.flush()
     groups, families = zip(*sums, strict=True)
     gram, cross, squares, counts, floor, low, high, sizes = (
         np.stack(arrays) for arrays in zip(*sums.values(), strict=True)
@@ -160,7 +164,7 @@ class _Sums(NamedTuple):
 
 
 def _add(problem: FitProblem, names: list[tuple[str, str]], columns: np.ndarray,
-         sums: dict[tuple[str, str], _Sums]) -> None:
+         sums: dict[tuple[str, str], _Sums], pending: _Pending) -> None:
     """Add the structures of a problem to the sums of their groups (and families)."""
     p, graph = len(columns), problem.graph
     order = list(dict.fromkeys(names))
@@ -183,11 +187,51 @@ def _add(problem: FitProblem, names: list[tuple[str, str]], columns: np.ndarray,
                 pick = (group[which] == g) & (weight > 0)
                 if pick.any():
                     own, root = sums[order[g]], np.sqrt(weight[pick])
-                    z, y = np.asfortranarray(rows[:, pick] * root), r[pick] * root
-                    own.gram[k] += linalg.blas.dsyrk(1.0, z)
+                    z, y = rows[:, pick] * root, r[pick] * root
                     own.cross[k] += z @ y
                     own.squares[k] += y @ y
                     own.counts[k] += weight[pick].sum()
+                    pending.add(own.gram[k], z)
+
+
+class _Pending:
+    """Rows that wait until they are many: a pass over a Gram matrix costs more than a few rows.
+
+    They are added in slices of `SLICE`, whatever the blocks in which they come, so that data in
+    memory and in a stream have the same sums to the last digit.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}
+
+    def add(self, gram: np.ndarray, z: np.ndarray) -> None:
+        """Add Z Z^T to the upper triangle of ``gram`` [p, p], now or later."""
+        # A matrix is known by where its numbers are: each view of it is an object of its own.
+        _, rows = self.waiting.setdefault(gram.ctypes.data, (gram, []))
+        rows.append(z)
+        if sum(part.shape[1] for part in rows) >= SLICE:
+            z = np.concatenate(rows, axis=1)
+            full = z.shape[1] // SLICE * SLICE
+            for start in range(0, full, SLICE):
+                _add_product(gram, z[:, start : start + SLICE])
+            rows[:] = [z[:, full:].copy()]
+
+    def flush(self) -> None:
+        """Add all that waits."""
+        for gram, rows in self.waiting.values():
+            _add_product(gram, np.concatenate(rows, axis=1))
+        self.waiting.clear()
+
+
+def _add_product(gram: np.ndarray, z: np.ndarray) -> None:
+    """Add Z Z^T to the upper triangle, without the functions that are zero: of absent species."""
+    used = np.flatnonzero(z.any(axis=1))
+    if not len(used):
+        return
+    if len(used) == len(gram):
+        linalg.blas.dsyrk(1.0, np.asfortranarray(z), beta=1.0, c=gram.T, lower=1, overwrite_c=1)
+    else:
+        gram[np.ix_(used, used)] += linalg.blas.dsyrk(1.0, np.asfortranarray(z[used]))
 
 
 def crosses(problem: FitProblem, residuals: Labels3, grams: Grams, groups: Sequence[str]

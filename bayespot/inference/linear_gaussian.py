@@ -97,7 +97,8 @@ def linear_gaussian(
     tempered = problem.misfit != "none"
     if tempered and (by_family or grams is not None):
         raise PriorError(f"misfit={problem.misfit!r} chooses the noise from families left out: it "
-                         "goes with neither by_family nor grams")
+                         "goes with neither noise by family (by_family, scales) nor grams; take "
+                         "misfit='none' for those")
     by_rule = problem.temperature in (None, "families")
     folds = folds_of(problem.dataset.families) if tempered and by_rule else None
     grams = grams or collect_grams(problem, folds)

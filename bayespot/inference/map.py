@@ -248,7 +248,10 @@ def map_estimate(problem: FitProblem, *, key: jax.Array, starts: int = 16) -> Po
     Raises
     ------
     PriorError
-        If the problem treats misfit by a spread of the parameters, which a mode does not have.
+        If misfit is to be treated in a way that a mode does not have: a spread of the parameters,
+        or the closed form of a linear potential.
+    LabelError
+        If there is one structure only and families are to be left out.
     """
     require_method(problem, "map_estimate")
     modes = find_modes(problem, key, starts=starts)

@@ -1,10 +1,11 @@
-r"""The No-U-Turn sampler, whitened at the mode.
+r"""The No-U-Turn sampler in coordinates that are whitened and straightened at the mode.
 
 The posterior of a potential has condition numbers of 1e4 and more. NumPyro's defaults never mix
 there: the regularisation of its mass matrix adds about 1e-5 to variances that are 1e-6. So the
-sampler works in :math:`z`, with :math:`u = u^* + L z` and :math:`L L^T` the inverse Hessian at the
-mode :math:`u^*` (noise entries included): there every direction has unit scale, and a
-diagonal mass matrix adapts the rest.
+sampler works in :math:`z`, with :math:`u = u^* + L w(z)` and :math:`L L^T` the inverse Hessian at
+the mode :math:`u^*` (noise entries included): there every direction has unit scale, and a
+diagonal mass matrix adapts the rest. The map :math:`w(z)` of `bayespot.inference.curved` takes out
+the curves that stiff directions follow along loose ones, which no matrix can.
 
 Chains run in threads, one per core, in one compiled program, block by block; after each block all
 states can be written to a folder, from which the same call continues to the same draws. Where the
@@ -29,7 +30,7 @@ from jax.sharding import Mesh
 from numpyro.infer.hmc import hmc
 
 from bayespot.inference.assemble import build_posterior
-from bayespot.inference.laplace import whitening
+from bayespot.inference.curved import Curved, curved, forward_all
 from bayespot.inference.map import climb, find_modes
 from bayespot.inference.misfit import require_method, target_of, treat_misfit
 from bayespot.inference.stamp import stamp
@@ -47,10 +48,14 @@ RECORDED = ("potential_energy", "energy", "num_steps", "accept_prob", "diverging
 @lru_cache(maxsize=16)
 def _kernel(layout: Layout, warmup: int, target_accept: float, max_tree_depth: int
             ) -> tuple[Callable, Callable]:
-    """Compiled (start, advance) of a whitened NUTS chain; data are arguments."""
+    """Compiled (start, advance) of a NUTS chain in ``z``; data are arguments."""
 
-    def potential_of(constants: Any, data: Any, center: Any, factor: Any) -> Callable:
-        return lambda z: -log_posterior(layout, constants, data, center + factor @ z)
+    def potential_of(constants: Any, data: Any, coordinates: Curved) -> Callable:
+        def potential(z: Any) -> Any:
+            u, log_volume = coordinates.forward(z)
+            return -log_posterior(layout, constants, data, u) - log_volume
+
+        return potential
 
     init, sample = hmc(potential_fn_gen=potential_of, algo="NUTS")
 
@@ -86,7 +91,7 @@ def nuts(
     warmup: int = 300,
     draws: int = 500,
     starts: int = 16,
-    target_accept: float = 0.9,
+    target_accept: float = 0.95,
     max_tree_depth: int = 10,
     progress: bool | Callable[[int, int, str], None] = True,
     checkpoint: str | Path | None = None,
@@ -104,7 +109,8 @@ def nuts(
     starts : int
         Starting points of the search for modes; chains start around distinct modes.
     target_accept, max_tree_depth
-        As in NumPyro.
+        As in NumPyro. At 0.9 Stillinger-Weber silicon had four divergences in 3600 draws, at 0.95
+        none, with trees no longer than those of whitening alone at 0.9.
     progress : bool or callable
         Show a bar, or call ``progress(done, total, message)``.
     checkpoint : path, optional
@@ -123,7 +129,7 @@ def nuts(
     key_map, key_chains = jax.random.split(key)
     run = _Run(problem, checkpoint, {
         "chains": chains, "warmup": warmup, "draws": draws, "target_accept": target_accept,
-        "max_tree_depth": max_tree_depth, "block": block, "starts": starts,
+        "max_tree_depth": max_tree_depth, "block": block, "starts": starts, "coordinates": "curved",
         "data": problem.dataset.fingerprint(), "names": problem.space.names,
         "priors": np.asarray(problem.space.constants.priors).tolist(),
         "form": [problem.space.form.__name__, list(problem.space.layout.template[1])],
@@ -145,23 +151,25 @@ def nuts(
     density = target.density
     if density is not problem:
         modes = np.stack([climb(density, u[: problem.space.layout.n_theta]).u for u in modes])
-    center = modes[0]
-    factor = whitening(density, center)
+    cached = run.cached_coordinates()
+    coordinates, shape = cached or curved(density, modes[0])
+    if cached is None:
+        run.store_coordinates(coordinates, shape)
     searched = time.perf_counter()
     start, advance = _kernel(density.space.layout, warmup, target_accept, max_tree_depth)
     show = _reporter(progress, chains * (warmup + draws))
     places = density.places
     everywhere = [
         (put(density.space.constants, place), put(density.placed(place), place, chunks=True),
-         *put((center, factor), place))
+         put(coordinates, place))
         for place in places[:chains]
     ]
 
     def one_chain(c: int) -> dict[str, np.ndarray]:
         arguments = everywhere[c % len(everywhere)]
         state_key, z_key = jax.random.split(jax.random.fold_in(key_chains, c))
-        offset = np.linalg.solve(factor, modes[c % len(modes)] - center)
-        z = offset + np.asarray(jax.random.normal(z_key, (len(center),)))
+        offset = coordinates.inverse(modes[c % len(modes)])
+        z = offset + np.asarray(jax.random.normal(z_key, offset.shape))
         rows, state = run.resume(c, start(jnp.asarray(z), state_key, arguments))
         done = 0 if rows is None else len(rows["z"])
         show(done)
@@ -186,8 +194,9 @@ def nuts(
     rows = {n: np.stack([r[n] for r in results]) for n in ("z", *RECORDED)}
     warm = rows["num_steps"][:, :warmup].sum()
     kept = {n: v[:, warmup:] for n, v in rows.items()}
+    u, log_volume = map(np.asarray, jax.vmap(forward_all, (None, 0))(coordinates, kept["z"]))
     stats = {
-        "lp": -kept["potential_energy"],
+        "lp": -kept["potential_energy"] - log_volume,
         "energy": kept["energy"],
         "n_steps": kept["num_steps"],
         "acceptance_rate": kept["accept_prob"],
@@ -195,11 +204,10 @@ def nuts(
         "reached_max_treedepth": kept["num_steps"] >= 2**max_tree_depth - 1,
     }
     posterior = build_posterior(
-        target.final, center + kept["z"] @ factor.T, method="nuts", sample_stats=stats,
-        marks=target.marks,
+        target.final, u, method="nuts", sample_stats=stats, marks=target.marks,
         details={
             "chains": chains, "warmup": warmup, "draws": draws, "target_accept": target_accept,
-            "max_tree_depth": max_tree_depth, "modes": len(modes),
+            "max_tree_depth": max_tree_depth, "modes": len(modes), "coordinates": shape,
             "gradients_warmup": int(warm), "gradients_draws": int(kept["num_steps"].sum()),
             "seconds_modes": searched - began, "seconds": time.perf_counter() - began,
             **target.details,
@@ -243,6 +251,21 @@ class _Run:
         if self.folder:
             _save_array(self.folder / "modes.npy", modes)
 
+    def cached_coordinates(self) -> tuple[Curved, dict[str, float]] | None:
+        """The coordinates in which the draws of the folder are written, if there are any."""
+        path = self.folder / "coordinates.npz" if self.folder else None
+        if path is None or not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as stored:
+            parts = dict(stored)
+        coordinates = Curved(*(parts.pop(name) for name in Curved._fields))
+        return coordinates, {name: float(value) for name, value in parts.items()}
+
+    def store_coordinates(self, coordinates: Curved, shape: dict[str, float]) -> None:
+        """Keep the coordinates, so that a continued run has the same ones to the last digit."""
+        if self.folder:
+            _save_arrays(self.folder / "coordinates.npz", {**coordinates._asdict(), **shape})
+
     def resume(self, chain: int, fresh: Any) -> tuple[dict | None, Any]:
         """Draws so far and the sampler's state, or nothing and the fresh state."""
         path = self.folder / f"chain_{chain}.npz" if self.folder else None
@@ -263,9 +286,7 @@ class _Run:
         leaves = jax.tree.leaves(_plain(state))
         arrays = {f"state_{k}": np.asarray(v) for k, v in enumerate(leaves)}
         arrays |= {f"row_{n}": v for n, v in rows.items()}
-        temporary = self.folder / f".chain_{chain}.tmp.npz"
-        np.savez(temporary, **arrays)
-        os.replace(temporary, self.folder / f"chain_{chain}.npz")
+        _save_arrays(self.folder / f"chain_{chain}.npz", arrays)
 
 
 def _plain(state: Any) -> Any:
@@ -288,6 +309,12 @@ def _with_key(state: Any, like: Any) -> Any:
 def _save_array(path: Path, array: np.ndarray) -> None:
     temporary = path.with_name(f".{path.stem}.tmp.npy")
     np.save(temporary, array, allow_pickle=False)
+    os.replace(temporary, path)
+
+
+def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.stem}.tmp.npz")
+    np.savez(temporary, **arrays)
     os.replace(temporary, path)
 
 

@@ -43,6 +43,8 @@ class StreamedProblem:
     priors, fixed, reference, floor, nu_forces
         See `FitProblem`.
     misfit : {"none", "tempered"}
+        What is done about a form that cannot be right. Unlike that of `FitProblem` the default is
+        nothing: the temperature of a linear form comes from families left out.
     temperature : float or "frederiksen", optional
         Of ``misfit="tempered"``. The rule that leaves families out needs every label in memory.
 

@@ -127,7 +127,8 @@ def folds_of(families: Sequence[str], n_folds: int = 5) -> list[str]:
         return list(families)
     if len(families) < 2:
         raise LabelError(
-            "one structure cannot be left out of itself: give more data, or a temperature"
+            "one structure cannot be left out of itself, and nothing else says how wide bars must "
+            "be: give more data, or take misfit='none'"
         )
     parts = np.array_split(np.arange(len(families)), min(n_folds, len(families)))
     return [f"part {k + 1}" for k, part in enumerate(parts) for _ in part]
@@ -214,9 +215,12 @@ def spread_marks(left_out: LeftOut, temperature: Temperature) -> dict[str, float
     """Largest typical spread with which a fold was predicted, eV/atom and eV/Å.
 
     The temperature was tuned on these predictions: where a spread is larger nothing was tested. Of
-    a structure's force components the largest counts, of a fold's structures the median.
+    a structure's force components the largest counts, of a fold's structures the median. A spread
+    below the DFT floor counts as the floor, which hides it: a handful of crystals whose forces
+    symmetry makes small would otherwise put everything else a thousand times out of range.
     """
-    spread, marks = np.sqrt(temperature.value * left_out.leverage), {}
+    spread = np.sqrt(np.maximum(temperature.value * left_out.leverage, left_out.floor))
+    marks = {}
     for kind, name in ((0, "energy"), (1, "forces")):
         mine = left_out.kind == kind
         folds = [mine & (left_out.fold == fold) for fold in set(left_out.fold[mine])]

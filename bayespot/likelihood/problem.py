@@ -37,7 +37,7 @@ from bayespot.runtime import require_x64
 from bayespot.units import QUANTITIES
 
 MISFITS = ("discrepancy", "tempered", "pro", "none")
-"""Ways to treat a potential that cannot be right."""
+"""Ways to treat a potential that cannot be right; the first is the default."""
 
 TEMPERATURES = ("families", "frederiksen")
 """Rules for the temperature of ``misfit="tempered"``."""
@@ -63,9 +63,13 @@ class FitProblem:
         How many independent forces a structure counts as.
     misfit : {"discrepancy", "tempered", "pro", "none"}
         Treatment of a form that cannot be right: a function for what it misses
-        (`bayespot.inference.discrepancy`); a spread of its parameters, by a temperature
-        (`bayespot.inference.tempered`) or chosen to predict (`bayespot.inference.pro`), which the
-        form itself bounds; or nothing, which is overconfident and says so.
+        (`bayespot.inference.discrepancy`), the default, because its bars are those that hold; a
+        spread of the parameters, by a temperature (`bayespot.inference.tempered`) or chosen to
+        predict (`bayespot.inference.pro`), which the form itself bounds; or nothing, which is
+        overconfident and says so in every summary. Inference functions refuse what they cannot
+        treat before they start, and name the way out: a linear potential is its own discrepancy
+        (`linear_gaussian`), noise with tails has no closed form, one structure alone cannot be
+        predicted from others. Two structures are enough; the fewer, the wider the bars.
     temperature : {"families", "frederiksen"} or float, optional
         Of ``misfit="tempered"`` alone: from families left out (the default), Frederiksen's rule,
         or a number.
@@ -91,7 +95,7 @@ class FitProblem:
         reference: Reference | None = None,
         floor: NoiseFloor | None = None,
         nu_forces: float = 6.0,
-        misfit: str = "none",
+        misfit: str = MISFITS[0],
         temperature: float | str | None = None,
         scales: str | Sequence[str] = "common",
         tails: float | str = "normal",

@@ -1,14 +1,14 @@
-r"""Linear atomic cluster expansion (ACE), body orders two to four, any number of species.
+r"""Linear atomic cluster expansion (ACE), body orders two to five, any number of species.
 
 .. math::
    E = \sum_i \Big[ e_0(z_i) + \sum_b c_b^{(z_i)} B_b(i) \Big] + \sum_{i<j} V_\mathrm{core}(r_{ij}),
    \qquad A_{znlm}(i) = \sum_{j \in z} R_n(r_{ij})\, C_{lm}(\hat r_{ij})
 
-with :math:`B = A_{zn00}`, :math:`\sum_m A_{znlm} A_{z'n'lm}` and
-:math:`\sum_{m_1 m_2 m_3} K^{l_1 l_2 l_3}_{m_1 m_2 m_3} A_{1} A_{2} A_{3}`: invariant under
-rotations, reflections and permutations. Radial and angular functions are in
-`bayespot.potentials.ace_basis`. The core is the repulsion of Ziegler, Biersack and Littmark and is
-not fitted.
+with :math:`B = A_{zn00}`, :math:`\sum_m A_{znlm} A_{z'n'lm}`,
+:math:`\sum_{m_1 m_2 m_3} K_{m_1 m_2 m_3} A_{1} A_{2} A_{3}` and the same with four factors:
+invariant under rotations, reflections and permutations. Radial and angular functions are in
+`bayespot.potentials.ace_functions`. The core is the repulsion of Ziegler, Biersack and Littmark and
+is not fitted.
 
 References
 ----------
@@ -33,15 +33,9 @@ from ase.data import atomic_numbers
 
 from bayespot.errors import CutoffError
 from bayespot.graph import Chunk
-from bayespot.potentials.ace_basis import (
-    Basis,
-    coupling,
-    distance_map,
-    harmonics,
-    make_basis,
-    radial,
-)
+from bayespot.potentials.ace_basis import Basis, contracted, make_basis
 from bayespot.potentials.ace_design import design_block
+from bayespot.potentials.ace_functions import distance_map, harmonics, radial
 from bayespot.potentials.base import Parameter, hyper, param
 from bayespot.potentials.cutoffs import switch
 from bayespot.potentials.linear import Block, LinearPotential
@@ -93,18 +87,23 @@ class ACE(LinearPotential):
     degree_1: int = hyper(5, doc="largest total degree of pair functions")
     degree_2: int = hyper(3, doc="largest total degree of three-body functions")
     degree_3: int = hyper(2, doc="largest total degree of four-body functions; -1 for none")
+    degree_4: int = hyper(-1, doc="largest total degree of five-body functions; -1 for none")
     angular_weight: float = hyper(1.0, doc="cost of an angular degree in radial degrees")
+    degree_l: int = hyper(20, doc="largest angular degree of a factor")
     map_p: float = hyper(2.0, doc="power p of the map of distances")
     map_q: float = hyper(4.0, doc="power q of the map of distances")
     core: float = hyper(0.8, doc="range of the core repulsion in units of r0; 0 for none")
     log_a_1: float = hyper(0.0, doc="logarithm of the prior amplitude of pair functions in eV")
     log_a_2: float = hyper(-1.0, doc="logarithm of the amplitude of three-body functions in eV")
     log_a_3: float = hyper(-2.0, doc="logarithm of the amplitude of four-body functions in eV")
+    log_a_4: float = hyper(-2.0, doc="logarithm of the amplitude of five-body functions in eV")
     p_1: float = hyper(2.0, doc="fall of the prior of pair functions with the radial degree")
     p_2: float = hyper(2.0, doc="fall of the prior of three-body functions, radial")
     p_3: float = hyper(2.0, doc="fall of the prior of four-body functions, radial")
+    p_4: float = hyper(2.0, doc="fall of the prior of five-body functions, radial")
     q_2: float = hyper(2.0, doc="fall of the prior of three-body functions, angular")
     q_3: float = hyper(2.0, doc="fall of the prior of four-body functions, angular")
+    q_4: float = hyper(2.0, doc="fall of the prior of five-body functions, angular")
 
     abstract: ClassVar[bool] = False
 
@@ -116,8 +115,8 @@ class ACE(LinearPotential):
     @property
     def basis(self) -> Basis:
         """The basis functions of one centre."""
-        degrees = (self.degree_1, self.degree_2, self.degree_3)
-        return make_basis(len(self.species), degrees, self.angular_weight)
+        degrees = (self.degree_1, self.degree_2, self.degree_3, self.degree_4)
+        return make_basis(len(self.species), degrees, self.angular_weight, self.degree_l)
 
     @property
     def kept(self) -> np.ndarray:
@@ -125,7 +124,10 @@ class ACE(LinearPotential):
         return _kept(self.species, self.basis)
 
     def coordinates(self, per: str) -> list[str]:
-        """Functions are named centre:neighbour(n,l)neighbour(n,l)..., "Si:Si(2,1)Ge(1,1)"."""
+        """Functions are named centre:neighbour(n,l)neighbour(n,l)..., "Si:Si(2,1)Ge(1,1)".
+
+        Four factors are followed by the degree to which they are coupled in pairs, "L2".
+        """
         if per != "function":
             return super().coordinates(per)
         names = []
@@ -134,14 +136,14 @@ class ACE(LinearPotential):
                 names.append("".join(sorted(
                     f"{self.species[q // self.basis.n_radial]}({q % self.basis.n_radial},{ell})"
                     for q, ell in zip(row, group.ls, strict=True)
-                )))
+                )) + (f"L{group.through}" if len(group.ls) > 3 else ""))
         every = [f"{center}:{name}" for center in self.species for name in names]
         return [every[k] for k in self.kept]
 
     def prior_slopes(self) -> tuple[tuple[str, ...], np.ndarray]:
         """See `LinearPotential.prior_slopes`."""
         basis, columns = self.basis, {}
-        for nu in (1, 2, 3):
+        for nu in (1, 2, 3, 4):
             if (mine := basis.order == nu).any():
                 columns[f"log_a_{nu}"] = 1.0 * mine
                 columns[f"p_{nu}"] = -np.log1p(basis.n_sum) * mine
@@ -177,7 +179,8 @@ class ACE(LinearPotential):
         if self.core <= 0:
             return None
         kinds = len(self.species)
-        return self.replace(degree_1=0, degree_2=-1, degree_3=-1, c=np.zeros(1), e0=np.zeros(kinds))
+        return self.replace(degree_1=0, degree_2=-1, degree_3=-1, degree_4=-1, c=np.zeros(1),
+                            e0=np.zeros(kinds))
 
     def design_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See `LinearPotential.design_block`."""
@@ -234,18 +237,8 @@ class ACE(LinearPotential):
         c = c.reshape(len(self.species), basis.size)
         energy = 0.0
         for group in basis.groups:
-            factors = [moments[ell][:, group.q[:, k]] for k, ell in enumerate(group.ls)]
-            if len(factors) == 1:
-                value = factors[0][0]
-            elif len(factors) == 2:
-                value = (factors[0] * factors[1]).sum(axis=0)
-            else:
-                couples, where = np.unique(group.q[:, 1:], axis=0, return_inverse=True)
-                left = moments[group.ls[1]][:, couples[:, 0]]
-                right = moments[group.ls[2]][:, couples[:, 1]]
-                pair = jnp.einsum("xbc,bta,cta->xta",
-                                  coupling(*group.ls), left, right)
-                value = (factors[0] * pair[:, where.reshape(-1)]).sum(axis=0)
+            own = moments[group.ls[0]][:, group.q[:, 0]]
+            value = (own * contracted(group.plans[0], moments)).sum(axis=0)
             weight = c[:, group.functions]
             weight = weight[species].T if len(self.species) > 1 else weight[0][:, None]
             energy = energy + (weight * value).sum(axis=0)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayespot.potentials.ace_basis import Basis, coupling, distance_map, harmonics, radial
+from bayespot.potentials.ace_basis import Basis, contracted
+from bayespot.potentials.ace_functions import distance_map, harmonics, radial
 from bayespot.potentials.linear import Block
 from bayespot.units import VOIGT
 
@@ -42,44 +43,22 @@ def polynomials(basis: Basis, moments: list[np.ndarray]) -> tuple[np.ndarray, li
     functions = np.empty((basis.size, n))
     found: list[list[tuple]] = [[] for _ in range(basis.l_max + 1)]
     for group in basis.groups:
-        for position, ell in enumerate(group.ls):
-            rest = [k for k in range(len(group.ls)) if k != position]
-            value = _derivative(group.ls, group.q, position, rest, moments)
-            if position == 0:
-                own = moments[ell][:, group.q[:, 0]]
-                functions[group.functions] = np.einsum("mtn,mtn->tn", own, value)
-            # Equal factors stand side by side: their derivatives are equal, one row holds them all.
-            equal = np.array([
-                (group.q[:, k] == group.q[:, position]) & (group.ls[k] == ell)
-                for k in range(len(group.ls))
-            ])
-            keep = ~equal[:position].any(axis=0)
-            value = value[:, keep] * equal.sum(axis=0)[keep, None]
-            found[ell].append((group.q[keep, position], group.functions[keep], value))
+        values = [contracted(plan, moments) for plan in group.plans]
+        own = moments[group.ls[0]][:, group.q[:, 0]]
+        functions[group.functions] = np.einsum("mtn,mtn->tn", own, values[0])
+        for position, ell in reversed(list(enumerate(group.ls))):
+            # Equal factors stand side by side: the row of the first is the sum over all.
+            again = group.again[:, position]
+            if again.any():
+                values[position - 1][:, again] += values[position][:, again]
+            found[ell].append((group.q[~again, position], group.functions[~again],
+                               values[position][:, ~again]))
     rows = [
         Rows(*(np.concatenate([part[k] for part in parts], axis=axis)
                for k, axis in ((0, 0), (1, 0), (2, 1))))
         for parts in found
     ]
     return functions, rows
-
-
-def _derivative(ls: tuple[int, ...], q: np.ndarray, position: int, rest: list[int],
-                moments: list[np.ndarray]) -> np.ndarray:
-    """Derivative of a product with respect to the moments at one position, [2 l + 1, T, N]."""
-    if len(ls) == 1:
-        return np.ones((1, len(q), moments[0].shape[2]))
-    if len(ls) == 2:
-        return moments[ls[0]][:, q[:, rest[0]]]
-    a, b = rest
-    couples, where = np.unique(q[:, rest], axis=0, return_inverse=True)
-    left, right = moments[ls[a]][:, couples[:, 0]], moments[ls[b]][:, couples[:, 1]]
-    product = left[:, None] * right[None]  # [m_a, m_b, couples, N]
-    tensor = np.moveaxis(coupling(*ls), (position, a, b), (0, 1, 2))
-    tensor = tensor.reshape(len(tensor), -1)
-    size = product.shape[2:]
-    value = (tensor @ product.reshape(tensor.shape[1], -1)).reshape(-1, *size)
-    return value[:, where.reshape(-1)]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -24,8 +25,9 @@ from bayespot.graph import NeighborGraph
 from bayespot.potentials.base import Potential, param
 from bayespot.potentials.priors import Normal
 
-KEPT_BYTES = 3 * 2**30
-"""Largest design matrix that is kept, so that the passes of one fit share it."""
+KEPT_SHARE = 0.2
+"""Of the machine's memory: the largest design matrix that is kept, so that the passes of one fit
+share it."""
 
 BLOCK_ATOMS = 64
 """Small structures are taken together up to this number of atoms: less overhead for each."""
@@ -129,7 +131,7 @@ class LinearPotential(Potential):
         """The design matrix block by block; NumPy, not compiled.
 
         Some blocks are made ahead by threads: NumPy leaves the interpreter free meanwhile. The last
-        matrix of less than `KEPT_BYTES` stays in memory for the next pass; a larger one is made
+        matrix of less than `KEPT_SHARE` stays in memory for the next pass; a larger one is made
         again, in bounded memory. Blocks are not to be written to.
         """
         key = self._design_key()
@@ -138,7 +140,7 @@ class LinearPotential(Potential):
                 yield from last.rows
                 return
         size = 8 * (len(self.c) + len(self.e0)) * (3 * graph.n_atoms + 7 * graph.n_structures)
-        if size > KEPT_BYTES:
+        if size > KEPT_SHARE * _memory():
             yield from self._make_design(graph)
             return
         _LAST.clear()
@@ -176,6 +178,15 @@ class LinearPotential(Potential):
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
+
+
+@cache
+def _memory() -> int:
+    """Bytes of memory of this machine; 8 GiB where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
 
 
 def blocks(graph: NeighborGraph) -> Iterator[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,21 @@ BOX = 20.0
 
 
 def relaxed_crystal(surfaces: Surfaces, crystal: Atoms, account: Account) -> Relaxed:
-    """The crystal at its minimum on every surface; what failed or changed goes to ``account``."""
+    """The crystal at its minimum on every surface; what failed or changed goes to ``account``.
+
+    A surface that failed gets the crystal as it was given: its numbers are not used, but the
+    neighbour lists of what is made of a collapsed crystal would cost more than all others.
+    """
     found = surfaces.crystal(crystal)
     account.fail("relaxation of the crystal", ~found.converged)
     grown = found.frames.volumes / abs(np.linalg.det(crystal.cell.array))
-    account.fail("the crystal flew apart or collapsed", (grown > 3.0) | (grown < 0.33))
-    return found
+    collapsed = (grown > 3.0) | (grown < 0.33)
+    account.fail("the crystal flew apart or collapsed", collapsed)
+    wrong, given = (~found.converged | collapsed)[:, None, None], surfaces.everywhere(crystal)
+    return replace(found, frames=found.frames.moved(
+        np.where(wrong, given.positions, found.frames.positions),
+        np.where(wrong, given.cells, found.frames.cells),
+    ))
 
 
 def lattice(

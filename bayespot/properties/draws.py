@@ -53,12 +53,14 @@ class DrawSurfaces(Surfaces):
         return evaluate_frames(self._padded, frames, self._reference(frames).list)
 
     def _reference(self, frames: Frames) -> Reference:
-        """A neighbour list that reaches far enough for all frames, an old one if possible."""
+        """The shortest neighbour list that reaches far enough for all frames, or a new one."""
         known = self._references.setdefault((frames.symbols, frames.pbc), [])
-        for reference in known:
-            needed = needed_reach(frames, reference.positions, reference.cell, self.reach)
-            if needed.max() <= reference.reach:
-                return reference
+        enough = [
+            one for one in known
+            if needed_reach(frames, one.positions, one.cell, self.reach).max() <= one.reach
+        ]
+        if enough:  # a draw that collapsed has left long ones behind
+            return min(enough, key=lambda one: one.reach)
         made = make_reference(
             frames, self.potentials.species, self.reach, self.potentials.needs_triplets
         )

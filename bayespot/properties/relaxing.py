@@ -17,6 +17,10 @@ LONGEST = 0.15
 """Å, the longest step of any coordinate."""
 SOFT = 1.0 / 30.0
 """Å²/eV, the first guess of the inverse Hessian."""
+STRETCH, FAR = 2.0, 5.0
+"""A frame is lost whose cell grows or shrinks by that factor along a direction, or in which an atom
+goes that far (Å): forms that have holes collapse into them, and with the cell shrinks what its
+neighbour lists must reach over, until they fill the memory of all frames."""
 
 
 @dataclass
@@ -94,6 +98,17 @@ class Coordinates:
         positions = x[:, :-9].reshape(len(x), -1, 3) @ g
         return start.moved(positions, start.cells @ g)
 
+    def lost(self, index: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Whether frames are another structure by now, see `STRETCH`, [K]."""
+        g = self.deformation(x)
+        if self.cell == "shape":
+            g = g / np.cbrt(np.linalg.det(g))[:, None, None]
+        stretch = np.linalg.svd(g, compute_uv=False)
+        u = x[:, :-9].reshape(len(x), -1, 3) - self.frames.positions[index]
+        u -= u.mean(axis=1, keepdims=True)
+        away = np.sqrt((u**2).sum(axis=2)).max(axis=1)
+        return (stretch[:, 0] > STRETCH) | (stretch[:, -1] < 1.0 / STRETCH) | (away > FAR)
+
     def gradient(self, index: np.ndarray, x: np.ndarray, out: Labels3) -> np.ndarray:
         """Derivative of the energy with respect to the coordinates, [K, D]."""
         g = self.deformation(x)
@@ -116,6 +131,7 @@ def minimize(
 
     L-BFGS (Liu and Nocedal, Math. Program. 45, 503 (1989)) with a longest step; a step that raises
     the energy is taken back, shortened, and what was learned about the curvature is forgotten.
+    Frames that become another structure (see `STRETCH`) are left where they are, not converged.
 
     Parameters
     ----------
@@ -141,6 +157,11 @@ def minimize(
         if not active.size:
             break
         trial = x[active] + length[active, None] * step[active]
+        gone = space.lost(active, trial)
+        lost[active[gone]] = True
+        active, trial = active[~gone], trial[~gone]
+        if not active.size:
+            break
         out = evaluate(space.placed(active, trial))
         slope = space.gradient(active, trial, out)
         noise = 1e-8 + 1e-12 * np.abs(best.energy[active])

@@ -67,8 +67,8 @@ def write_campaign_report(
                 {
                     label: _prequential_curve(table[quantity][spread])
                     for label, spread in (
-                        ("parameters and noise", "total"),
-                        ("parameters alone", "parameter"),
+                        ("draws and noise", "total"),
+                        ("draws alone", "parameter"),
                     )
                 },
                 ax=ax,
@@ -89,7 +89,9 @@ def write_campaign_report(
             "",
             f"Details of {name}: [{Path(place).name}/summary.md]({Path(place).name}/summary.md)",
         ]
-    lines += ["", *(f"![{p.stem}]({p.name})" for p in written), "", MISFIT_NONE]
+    lines += ["", *(f"![{p.stem}]({p.name})" for p in written)]
+    if any(row["misfit"] == "none" for place in folders.values() for row in collect_curve(place)):
+        lines += ["", MISFIT_NONE]
     write_text(path, "\n".join(lines) + "\n")
     return [*written, path]
 

@@ -86,8 +86,8 @@ def _draw_comparison(tables: Mapping[str, Comparison], folder: Path) -> list[Pat
         curves = {
             label: _coverage_curve(t, spread)
             for label, spread in (
-                ("parameters and noise", t.total_std),
-                ("parameters alone", t.parameter_std),
+                ("draws and noise", t.total_std),
+                ("draws alone", t.parameter_std),
             )
         }
         plots.coverage(curves, ax=coverages[k])

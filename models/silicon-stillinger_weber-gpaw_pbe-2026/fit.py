@@ -44,7 +44,8 @@ def problem_of(data: bayespot.Dataset, floor: bayespot.NoiseFloor) -> bayespot.F
     """
     form = bayespot.StillingerWeber(species=("Si",))
     priors = {"q": bayespot.Normal(0.0, 0.5)}
-    return bayespot.FitProblem(form, data, priors=priors, fixed={"r_c": CUTOFF}, floor=floor)
+    return bayespot.FitProblem(form, data, priors=priors, fixed={"r_c": CUTOFF}, floor=floor,
+                               misfit="none")
 
 
 def diamond(scale: float = 1.0, cubic: bool = False) -> Atoms:

@@ -50,7 +50,8 @@ def one_seed(name: str, seed: int) -> dict:
     """Curves of all rules from the same start."""
     dataset, potential, fixed, batch, rounds = settings_of(name)
     learner = potential_learner(
-        potential, method="laplace", problem={"fixed": fixed}, chains=1, draws=60, starts=3
+        potential, method="laplace", problem={"fixed": fixed, "misfit": "none"},
+        chains=1, draws=60, starts=3,
     )
     order = np.random.default_rng(seed).permutation(len(dataset))
     n_test = len(dataset) // 5

@@ -56,7 +56,8 @@ def one_seed(seed: int, options: argparse.Namespace, work: Path) -> dict:
     floor = bayespot.NoiseFloor.from_json(archive_path(ARCHIVE) / "floor.json")
     potential = bayespot.StillingerWeber.silicon_1985()
     fit = {"chains": options.chains, "warmup": options.warmup, "draws": options.draws, "starts": 4}
-    problem = {"floor": floor, "fixed": {"r_c": 3.77118, "q": 0.0}}  # as in the demo
+    # As in the demo, without the discrepancy that the demo has.
+    problem = {"floor": floor, "fixed": {"r_c": 3.77118, "q": 0.0}, "misfit": "none"}
     learner = potential_learner(potential, method="nuts", problem=problem, **fit)
     record: dict = {"seed": seed, "curves": {}, "labels": {}}
     for rule in options.rules:

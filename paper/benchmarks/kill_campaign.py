@@ -97,7 +97,7 @@ def drive(arguments: argparse.Namespace) -> None:
     )
     learner = potential_learner(
         bayespot.StillingerWeber(species=("Si",)),
-        method=arguments.method, warmup=200, draws=200, starts=4,
+        method=arguments.method, warmup=200, draws=200, starts=4, problem={"misfit": "none"},
     )  # fmt: skip
     oracle.note("ready")
     run_campaign(settings, pool=pool, oracle=oracle, learner=learner, folder=arguments.child)

@@ -1,6 +1,7 @@
 """The forms of the ladder on real DFT: NUTS, and errors on the published test split.
 
 Usage: python paper/benchmarks/ladder_fits.py SET FORM [--every 1] [--warmup 300] [--draws 400]
+                                                   [--accept 0.95]
 
 FORM is a name of `bayespot potentials`, or a sum as "Morse+ZBL".
 
@@ -43,7 +44,7 @@ DATA = ROOT.parent / "shared" / "data" / "mlearn"
 RESULTS = ROOT / "paper" / "results"
 sys.path.insert(0, str(ROOT / "tests"))  # LAMMPS as the independent program is beside the tests
 NO_STRESS = ("Cu", "Ni")
-LATTICE = {"Si": "diamond", "Li": "bcc", "Cu": "fcc", "Ni": "fcc"}
+LATTICE = {"Si": "diamond", "Li": "bcc", "Cu": "fcc", "Ni": "fcc", "Al": "fcc"}
 
 
 def dataset_of(name: str, split: str) -> Dataset:
@@ -56,14 +57,14 @@ def dataset_of(name: str, split: str) -> Dataset:
     return dataset.select(split=split)
 
 
-def potential_of(form: str, name: str, bond: float) -> Potential:
-    """The form with its lengths set by the bond length."""
+def potential_of(form: str, name: str, bond: float, **more: float) -> Potential:
+    """The form with its lengths set by the bond length, and further settings."""
     made = form_named(form)
     lengths = {"bond": bond, "length": bond, "r0": bond}
     settings = {k: v for k, v in lengths.items() if k in made.hypers()}
     if "lattice" in made.hypers():
         settings["lattice"] = LATTICE[name]
-    return made(species=(name,), **settings)
+    return made(species=(name,), **settings, **more)
 
 
 def main() -> None:
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="one training structure of so many")
     parser.add_argument("--warmup", type=int, default=300)
     parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--accept", type=float, default=0.95, help="of the proposals of NUTS")
     parser.add_argument("--fixed", nargs="*", default=[], help="NAME=VALUE")
     options = parser.parse_args()
     bayespot.configure()
@@ -82,9 +84,9 @@ def main() -> None:
     fixed = {k: float(v) for k, v in (item.split("=") for item in options.fixed)}
     probe = bayespot.FitProblem(bayespot.Morse(species=(options.set,)), train)
     potential = potential_of(options.form, options.set, probe.reference.length)
-    problem = bayespot.FitProblem(potential, train, fixed=fixed)
+    problem = bayespot.FitProblem(potential, train, fixed=fixed, misfit="none")
     posterior = bayespot.nuts(problem, key=jax.random.key(0), warmup=options.warmup,
-                              draws=options.draws, starts=8)
+                              draws=options.draws, starts=8, target_accept=options.accept)
     wall = time.perf_counter() - BEGAN
     print(posterior.summary())
     table = posterior.diagnostics()
@@ -105,7 +107,8 @@ def main() -> None:
         "lammps": against_lammps(posterior, test),
     }
     write(row, f"python paper/benchmarks/ladder_fits.py {options.set} {options.form} "
-               f"--every {options.every} --warmup {options.warmup} --draws {options.draws}")
+               f"--every {options.every} --warmup {options.warmup} --draws {options.draws}"
+               + (f" --accept {options.accept}" if options.accept != 0.95 else ""))
     print({k: v for k, v in row.items() if k != "parameters"})
 
 

@@ -110,13 +110,16 @@ def rung(form: str, every: int) -> dict:
     if form == "ACE":
         potential = ACE(species=("Si",), r0=probe.length, cutoff=2.4 * probe.length, degree_1=12,
                         degree_2=10, degree_3=7)
-        plain = linear_gaussian(FitProblem(potential, train), key=key, draws=100)
+        plain = linear_gaussian(
+            FitProblem(potential, train, misfit="none"), key=key, draws=100
+        )
         treated: Posterior = linear_gaussian(
             FitProblem(potential, train, misfit="discrepancy"), key=key, draws=100
         )
     else:
         fixed = {"r_c": 1.58 * probe.length} if form == "StillingerWeber" else {}
-        problem = FitProblem(potential_of(form, "Si", probe.length), train, fixed=fixed)
+        problem = FitProblem(potential_of(form, "Si", probe.length), train, fixed=fixed,
+                             misfit="none")
         plain = map_estimate(problem, key=key, starts=4)
         treated = add_discrepancy(problem, plain, key=key, n_draws=100)
     out, better = (predict(p, test, n_draws=100, allow_unconverged=True) for p in (plain, treated))

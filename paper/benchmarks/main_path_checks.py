@@ -91,7 +91,7 @@ def sbc(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
     results = []
     began = time.perf_counter()
-    for k, result in enumerate(collect(arguments.replicates, first=100), 1):
+    for k, result in enumerate(collect("morse", arguments.replicates, first=100), 1):
         results.append(result)
         if k % 20 == 0:
             seconds = time.perf_counter() - began
@@ -104,7 +104,7 @@ def sbc(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for name, value in p.items():
         target = f"> {0.05 / len(p):.2g}"
         rows.append(claim(f"sbc_morse_p_{name}", value, target, n=n, unit="1", command=command))
-    diverged = sum(bad for _, bad in results) / n
+    diverged = sum(one.diverged for one in results) / n
     rows.append(claim("sbc_morse_divergent_share", diverged, "<= 0.05", n=n, unit="1",
                       command=command))  # fmt: skip
     return rows

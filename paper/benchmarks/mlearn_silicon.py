@@ -37,7 +37,7 @@ def main() -> None:
 
     dataset = bayespot.read(DATA).select(split="train")
     problem = bayespot.FitProblem(
-        bayespot.StillingerWeber.silicon_1985(), dataset, fixed={"r_c": 3.77118}
+        bayespot.StillingerWeber.silicon_1985(), dataset, fixed={"r_c": 3.77118}, misfit="none"
     )
     posterior = bayespot.nuts(
         problem, key=jax.random.key(0), warmup=options.warmup, draws=options.draws, starts=8

@@ -98,7 +98,7 @@ def fit_ace(path: str) -> dict[str, Any]:
     from bayespot.likelihood import FitProblem
     from bayespot.potentials.ace import ACE
 
-    problem = FitProblem(ACE(**FORM), bayespot.read("silicon_gpaw_pbe"))
+    problem = FitProblem(ACE(**FORM), bayespot.read("silicon_gpaw_pbe"), misfit="none")
     posterior = linear_gaussian(problem, key=jax.random.key(0), draws=1000)
     posterior.save(path)
     return {"parameters": posterior.space.layout.n_theta}
@@ -117,7 +117,7 @@ def fit_stream(path: str, how: str) -> dict[str, Any]:
 
     form = ACE(**FORM)
     problem = (StreamedProblem(form, Stream(path, block_atoms=1024)) if how == "stream"
-               else FitProblem(form, bayespot.read(path)))  # fmt: skip
+               else FitProblem(form, bayespot.read(path), misfit="none"))  # fmt: skip
     posterior = linear_gaussian(problem, key=jax.random.key(0), draws=100)
     return {"peak": peak_memory(), "n": len(problem.dataset), "u": posterior.u.tolist()}
 

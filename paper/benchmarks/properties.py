@@ -1,34 +1,23 @@
-"""Properties: against closed forms, LAMMPS and published values; speed; silicon with bars.
+"""Properties against closed forms, LAMMPS and published values; speed of many draws.
 
-Usage: python paper/benchmarks/properties.py [--only exact speed silicon discrepancy families]
-                                             [--posterior FILE]
+Usage: python paper/benchmarks/properties.py [--only exact speed]
 
-exact        nearest-neighbour Morse and Lennard-Jones fcc against closed forms; silicon of
-             Stillinger and Weber and of Tersoff, copper of Sutton and Chen against LAMMPS, whose
-             forces go through ASE's relaxations.
-speed        CPU time of 32 draws over that of one, compiled; that of ASE's relaxations beside it.
-silicon      the published model of this repository, misfit none: properties_silicon.toml.
-discrepancy  the same data and form with misfit = "discrepancy" (Laplace): the crystals and phonons
-             of the same list (its ACE makes defects and slabs some twenty times dearer);
-             --posterior takes an earlier fit.
+exact  nearest-neighbour Morse and Lennard-Jones fcc against closed forms; silicon of
+       Stillinger and Weber and of Tersoff, copper of Sutton and Chen against LAMMPS, whose
+       forces go through ASE's relaxations; a migration barrier against the saddle that symmetry
+       gives.
+speed  CPU time of 32 draws over that of one, compiled; that of ASE's relaxations beside it.
 
-families     the same with noise of each family's own (scales = "family").
-
-References by GPAW are those of paper/results/properties_silicon_references.json, which is the
-references.json of `bayespot properties properties_silicon.toml --reference`.
-
-Claims go to paper/results/properties.json, rows of the picture to properties_silicon.json.
+Bars beside values of DFT are in properties_dft.py. Claims go to paper/results/properties.json.
 """
 
 # ruff: noqa: E402  (threads and the cache are configured before anything is compiled)
 import argparse
-import json
 import os
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -39,6 +28,7 @@ import jax
 import numpy as np
 from ase.build import bulk
 from ase.data import atomic_masses
+from ase.optimize import FIRE
 from claims import add_claims, claim, show
 from closed_forms import lennard_jones_fcc, morse_neighbors_fcc
 from lammps_force import LammpsCalculator
@@ -47,8 +37,6 @@ import bayespot
 
 bayespot.configure()
 
-from bayespot.config.properties import load_properties
-from bayespot.data.archives import archive_path
 from bayespot.export.styles import write_style
 from bayespot.potentials.lennard_jones import LennardJones
 from bayespot.potentials.morse import Morse
@@ -57,17 +45,17 @@ from bayespot.potentials.sutton_chen import SuttonChen
 from bayespot.potentials.tersoff import Tersoff
 from bayespot.properties import (
     CalculatorSurface,
-    PropertyDraws,
     elastic,
     equation_of_state,
+    interstitial,
     lattice,
     phonons,
+    stacking_fault,
     surface_energy,
     surfaces_of,
     vacancy,
+    vacancy_migration,
 )
-from bayespot.property_references import REFERENCES
-from bayespot.runs import properties_run
 from bayespot.units import GPA
 
 COMMAND = "python paper/benchmarks/properties.py"
@@ -132,30 +120,66 @@ def closed_forms() -> tuple[list[float], list[bool]]:
     return relative, stated
 
 
+COMPARED: dict[str, tuple[Callable, dict, tuple[str, ...]]] = {
+    "elastic constants": (elastic, {}, ("C11", "C12", "C44")),
+    "vacancy": (vacancy, {"starts": 1, "sizes": (2,)}, ("formation energy",)),
+    "interstitial": (interstitial, {"position": (0.5, 0.5, 0.5), "sizes": (2,)},
+                     ("formation energy",)),
+    "surface (111)": (surface_energy, {"miller": (1, 1, 1), "layers": (6,)}, ("surface energy",)),
+    "phonons": (phonons, {"mesh": 4}, ("highest frequency at X", "lowest frequency at L")),
+}  # fmt: skip
+
+
 def against_lammps() -> list[dict]:
     """The same functions on LAMMPS' forces: relative differences of what both find."""
     rows = []
     copper = SuttonChen.published("Cu", cutoff=6.0)
+    fcc = bulk("Cu", "fcc", a=3.6)
     for name, potential, crystal in (
         ("Stillinger-Weber", StillingerWeber.silicon_1985(), DIAMOND),
         ("Tersoff", Tersoff.silicon_1988_elastic(), DIAMOND),
-        ("Sutton-Chen", copper, bulk("Cu", "fcc", a=3.6)),
+        ("Sutton-Chen", copper, fcc),
     ):
+        compared = dict(COMPARED)
+        if potential is copper:  # the fault of these forms of silicon costs nothing
+            compared["fault"] = (stacking_fault, {"layers": (6,)}, ("stacking-fault energy",))
         with tempfile.TemporaryDirectory() as folder:
             style = write_style(potential, Path(folder), "form")
-            theirs = surfaces_of(
-                LammpsCalculator(potential, Path(folder), style.commands(Path(folder)))
-            )
+            calculator = LammpsCalculator(potential, Path(folder), style.commands(Path(folder)))
+            theirs = surfaces_of(calculator)
             differences = []
-            for of, settings in ((elastic, {}), (vacancy, {"starts": 1, "sizes": (2,)})):
+            for of, settings, keys in compared.values():
                 mine, other = (of(s, crystal, **settings) for s in (potential, theirs))
-                differences += [
-                    abs(q.value / other[key].value - 1.0) for key, q in mine.quantities.items()
-                    if key in ("C11", "C12", "C44", "formation energy")
-                ]  # fmt: skip
-        rows.append(row(f"{name}, largest relative difference from LAMMPS", max(differences),
-                        "<= 0.001", len(differences), "1"))  # fmt: skip
+                differences += [abs(mine[key].value / other[key].value - 1.0) for key in keys]
+            rows.append(row(f"{name}, largest relative difference from LAMMPS", max(differences),
+                            "<= 0.001", len(differences), "1"))  # fmt: skip
+            if potential is copper:
+                barrier = vacancy_migration(potential, fcc)["migration barrier"].value
+                saddle = barrier_by_symmetry(calculator, lattice(potential, fcc)["a"].value)
+                rows.append(row("Sutton-Chen, migration barrier, difference from LAMMPS' energy of "
+                                "the saddle that symmetry gives", abs(barrier - saddle), "<= 0.001",
+                                1, "eV"))  # fmt: skip
     return rows
+
+
+def barrier_by_symmetry(calculator: LammpsCalculator, a: float) -> float:
+    """Energy of an atom half way into a vacancy of fcc over that of the vacancy, relaxed, eV.
+
+    The plane between both sites is a mirror of this state, so that a relaxation cannot leave the
+    saddle: no band is needed.
+    """
+    perfect = bulk("Cu", "fcc", a=a, cubic=True).repeat(2)
+    neighbor = int(np.argsort(perfect.get_distances(0, range(len(perfect)), mic=True))[1])
+    half = 0.5 * perfect.get_distance(0, neighbor, mic=True, vector=True)
+    vacant, between = perfect.copy(), perfect.copy()
+    between.positions[neighbor] -= half
+    energies = []
+    for state in (vacant, between):
+        del state[0]
+        state.calc = calculator
+        FIRE(state, logfile=None).run(fmax=1e-4, steps=1000)
+        energies.append(state.get_potential_energy())
+    return energies[1] - energies[0]
 
 
 # --- speed ----------------------------------------------------------------------------------
@@ -202,102 +226,12 @@ def speed() -> list[dict]:
     return rows
 
 
-# --- silicon --------------------------------------------------------------------------------
-
-
-DEFECTS = ("vacancy", "interstitial", "stacking_fault", "vacancy_migration", "surface_energy")
-
-
-def silicon(posterior_file: Path, label: str, folder: Path, without: Sequence[str] = ()
-            ) -> list[dict]:
-    """Properties of a posterior but some kinds; how many references lie in the bars."""
-    text = (Path(__file__).parent / "properties_silicon.toml").read_text(encoding="utf-8")
-    config_file = folder / "silicon.toml"
-    config_file.write_text(
-        text.replace('posterior = "posterior.nc"', f'posterior = "{posterior_file}"'), "utf-8"
-    )
-    config = load_properties(config_file)
-    wanted = [asked for asked in config.properties if asked.kind not in without]
-    config = config.model_copy(update={"properties": wanted})
-    (folder / label / "reference").mkdir(parents=True)
-    shutil.copy(RESULTS / "properties_silicon_references.json",
-                folder / label / "reference" / REFERENCES)
-    start = time.process_time()
-    draws, summary = properties_run(
-        config, bayespot.Posterior.load(posterior_file), folder / label, happened=print
-    )
-    seconds = time.process_time() - start
-    keep(label, draws, summary)
-    values = [s for s in summary if s.n > 0]
-    # Of the code and settings of the training data where it was calculated, else published.
-    known = [(s, s.references.get("GPAW/PBE", s.references.get("DFT"))) for s in values]
-    dft = [(s, reference) for s, reference in known if reference is not None]
-    inside = [s.intervals[0.9][0] <= reference <= s.intervals[0.9][1] for s, reference in dft]
-    z = [abs(reference - s.mean) / np.hypot(s.parameter_std, np.nan_to_num(s.numerical_error))
-         for s, reference in dft]  # fmt: skip
-    distance = [abs(s.mean / reference - 1.0) for s, reference in dft]
-    return [
-        row(f"silicon, {label}: properties with bars", len(values), ">= 24", 32, "1"),
-        row(f"silicon, {label}: share of DFT references in 90 % bars", np.mean(inside), ">= 0.85",
-            len(dft), "1"),
-        row(f"silicon, {label}: rms z against DFT", np.sqrt(np.mean(np.square(z))), "<= 1.3",
-            len(dft), "1"),
-        row(f"silicon, {label}: median relative distance from DFT", np.median(distance), "<= 0.1",
-            len(dft), "1"),
-        row(f"silicon, {label}: CPU time of all properties", seconds, "<= 600", 32, "s"),
-    ]  # fmt: skip
-
-
-def keep(label: str, draws: PropertyDraws, summary: list) -> None:
-    """Rows for paper/figures/properties.py."""
-    path = RESULTS / "properties_silicon.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    content[label] = {
-        "problems": draws.problems,
-        "rows": [
-            {"name": s.name, "unit": s.unit, "median": s.median, "n": s.n,
-             "parameter_std": s.parameter_std, "numerical_error": s.numerical_error,
-             "intervals": {f"{p:g}": list(ends) for p, ends in s.intervals.items()},
-             "failed": s.failed, "unstable": s.unstable, "references": dict(s.references)}
-            for s in summary
-        ],
-    }  # fmt: skip
-    text = json.dumps(content, indent=1, ensure_ascii=False).replace("NaN", "null")
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def with_discrepancy(folder: Path, scales: str = "common") -> Path:
-    """The data, form and floor of the published model; Laplace, with a discrepancy."""
-    data = bayespot.read("silicon_gpaw_pbe")
-    floor = bayespot.NoiseFloor.from_json(archive_path("silicon_gpaw_pbe") / "floor.json")
-    problem = bayespot.FitProblem(
-        StillingerWeber(species=("Si",)), data, fixed={"r_c": 3.77118}, floor=floor,
-        misfit="discrepancy", scales=scales,
-    )  # fmt: skip
-    path = folder / "discrepancy.nc"
-    bayespot.laplace(problem, key=jax.random.key(1), draws=400, starts=4).save(path)
-    return path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ("exact", "speed", "silicon", "discrepancy", "families")
+    parts = {"exact": exact, "speed": speed}
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--posterior", type=Path, help="of an earlier run with a discrepancy")
-    given = parser.parse_args()
-    for part in given.only:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            if part == "silicon":
-                rows = silicon(MODEL, "misfit none", folder)
-            elif part == "discrepancy":
-                path = given.posterior or with_discrepancy(folder)
-                rows = silicon(path, "misfit discrepancy", folder, DEFECTS)
-            elif part == "families":
-                path = with_discrepancy(folder, "family")
-                rows = silicon(path, "misfit discrepancy, noise by family", folder, DEFECTS)
-            else:
-                rows = {"exact": exact, "speed": speed}[part]()
+    for part in parser.parse_args().only:
+        rows = parts[part]()
         show(rows)
         add_claims(RESULTS / "properties.json", "properties", rows)
 

@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace) -> dict:
     data = bayespot.read(options.source)
     data = data[np.arange(0, len(data), options.every)]
     form = bayespot.StillingerWeber(species=data.species)
-    problem = bayespot.FitProblem(form, data, devices=len(jax.devices()))
+    problem = bayespot.FitProblem(form, data, misfit="none", devices=len(jax.devices()))
     space, u = problem.space, 0.1 * np.random.default_rng(0).standard_normal(problem.space.size)
     shared = problem.placed()
 

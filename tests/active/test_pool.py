@@ -61,7 +61,7 @@ def silicon():
 @pytest.fixture(scope="module")
 def ace():
     form = ACE(species=("Si",), cutoff=4.5, r0=2.37, degree_1=4, degree_2=3, degree_3=-1)
-    problem = FitProblem(form, bayespot.read("silicon_gpaw_pbe")[::4])
+    problem = FitProblem(form, bayespot.read("silicon_gpaw_pbe")[::4], misfit="none")
     return linear_gaussian(problem, key=jax.random.key(0), draws=400)
 
 
@@ -371,7 +371,7 @@ def test_what_cannot_be_asked(ace, path, tmp_path):
     with pytest.raises(ConfigError, match="gives no score"):
         scorer("random", ace, 0.95, 10, False)
     point = map_estimate(FitProblem(Morse(species=("Si",), cutoff=4.5),
-                                    bayespot.read("silicon_gpaw_pbe")[:6]),
+                                    bayespot.read("silicon_gpaw_pbe")[:6], misfit="none"),
                          key=jax.random.key(0), starts=2)
     with pytest.raises(ConfigError, match="a map posterior is a single point"):
         choose_from_pool(point, path, 3, tmp_path, allow_unconverged=True)

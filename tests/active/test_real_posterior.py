@@ -1,4 +1,7 @@
-"""The loop with the real statistics: Lennard-Jones, Laplace, prediction and information."""
+"""The loop with the real statistics: Lennard-Jones, Laplace, prediction and information.
+
+Misfit is treated as by default: a discrepancy, from the first three structures on.
+"""
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from bayespot.prediction import predict
 
 pytestmark = pytest.mark.slow  # compiles the likelihood for two sizes of training set
 
-SETTINGS = CampaignSettings(seed=2, initial=4, batch=2, rounds=1, test_fraction=0.25)
+SETTINGS = CampaignSettings(seed=2, initial=3, batch=2, rounds=1, test_fraction=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +33,16 @@ def campaign(tmp_path_factory):
 
 def test_a_round_with_the_real_statistics(campaign):
     folder, result, _ = campaign
-    assert [row["n_labels"] for row in result.curve] == [4, 6]
+    assert [row["n_labels"] for row in result.curve] == [3, 5]
     assert result.curve[1]["method"] == "laplace"
-    assert result.curve[1]["misfit"] == "none"
+    assert [row["misfit"] for row in result.curve] == ["discrepancy"] * 2
     assert result.coverage["energy"]["n"] == 2
     assert result.curve[1]["test"]["rmse"]["forces"] < 0.05
     posterior = bayespot.Posterior.load(folder / "round_001" / "posterior.nc")
-    assert posterior.record["n_structures"] == 6
+    assert posterior.record["n_structures"] == 5
+    assert posterior.record["details"]["temperature_from"] == "families left out"
+    text = (folder / "summary.md").read_text(encoding="utf-8")
+    assert "misfit = none" not in text
 
 
 def test_the_same_again_from_its_own_files(campaign, tmp_path):
@@ -51,7 +57,7 @@ def test_every_rule_takes_the_real_posterior(campaign):
     folder, _, arguments = campaign
     posterior = bayespot.Posterior.load(folder / "round_001" / "posterior.nc")
     pool = list(arguments["pool"].structures)
-    for name in ("information_gain", "max_std"):
+    for name in ("information_gain", "information_matching", "max_std"):
         choice = choose(name, posterior, pool, 3)
         assert len(set(choice.indices)) == 3
         assert np.all(np.isfinite(choice.scores))

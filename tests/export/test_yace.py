@@ -21,6 +21,7 @@ from bayespot.export.lammps import Manifest, export_lammps
 from bayespot.export.styles import write_style
 from bayespot.export.yace import products, taken_apart
 from bayespot.potentials.ace import ACE
+from bayespot.potentials.ace_basis import make_basis
 from bayespot.potentials.zbl import ZBL
 
 SMALL = ("triclinic", "two-atom cell, smaller than the cutoff",
@@ -35,6 +36,10 @@ CASES = {
     "three species, other powers": {
         "species": ("Si", "C", "Ge"), "degree_1": 3, "degree_2": 3, "degree_3": 2,
         "r0": [2.4, 2.0, 2.45, 1.6, 2.1, 2.5], "map_p": 2.5, "map_q": 5.2,
+    },
+    "five bodies": {
+        "species": ("Si", "Ge"), "degree_1": 4, "degree_2": 4, "degree_3": 2, "degree_4": 2,
+        "angular_weight": 0.5,
     },
     "pairs alone": {"species": ("Si", "Ge"), "degree_1": 7, "degree_2": -1, "degree_3": -1},
     "no pairs": {"species": ("Si", "Ge"), "degree_1": -1, "degree_2": 3, "degree_3": -1},
@@ -170,7 +175,8 @@ def test_what_a_reader_of_the_format_relies_on(tmp_path):
 ])  # fmt: skip
 def test_conjugates_and_exchanged_factors_are_one_entry(equal, orders):
     """Of every product, its conjugate (-m) and its exchanges of equal factors, one is kept."""
-    ms, _ = products((2, 2, 2), equal)
+    group = next(g for g in make_basis(1, (-1, -1, 6), 1.0).groups if g.ls == (2, 2, 2))
+    ms, _ = products(group, equal)
     classes = {
         frozenset(tuple(sign * one[k] for k in order) for order in orders for sign in (1, -1))
         for one in cartesian(range(-2, 3), repeat=3) if sum(one) == 0

@@ -151,6 +151,7 @@ def make_problem(*, collinear: bool = False, seed: int = 5) -> FitProblem:
         reference=Reference(offset=(0.0,)),
         floor=FLOOR,
         nu_forces=NU_FORCES,
+        misfit="none",
     )
 
 

@@ -29,7 +29,7 @@ def problem_of(labels: list[Labels] | None, families: list[str], **options) -> F
         Morse(species=("Cu",), cutoff=CUTOFF),
         Dataset(tuple(structures), tuple(labels), tuple(families), "made"),
         priors=PRIORS, reference=Reference(length=2.6, energy=2.0, offset=(-2.0,)), floor=FLOOR,
-        nu_forces=1e9, **options,
+        nu_forces=1e9, **{"misfit": "none", **options},
     )
 
 

@@ -72,7 +72,7 @@ def small_problem(devices: int | None) -> FitProblem:
         structures.append(atoms)
         labels.append(Labels(-2.0 + 0.01 * rng.normal(), 0.05 * rng.normal(size=(2, 3))))
     return FitProblem(Morse(species=("Cu",), cutoff=4.5), Dataset.from_atoms(structures, labels),
-                      devices=devices)
+                      misfit="none", devices=devices)
 
 
 def chains(devices: int | None) -> dict[str, list]:

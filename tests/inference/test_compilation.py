@@ -32,7 +32,8 @@ def fit(n: int) -> None:
         structures.append(atoms)
     labels = [Labels(-8.0, 0.1 * rng.standard_normal((2, 3))) for _ in structures]
     problem = bayespot.FitProblem(
-        bayespot.Morse(species=("Si",), cutoff=4.0), Dataset.from_atoms(structures, labels)
+        bayespot.Morse(species=("Si",), cutoff=4.0), Dataset.from_atoms(structures, labels),
+        misfit="none",
     )
     bayespot.laplace(problem, key=jax.random.key(0), draws=10, starts=2)
 

@@ -57,7 +57,8 @@ def morse_problem(truth, n=12, **options):
     atoms, families = silicon(n)
     data = labelled(truth, atoms, noise=np.array([1e-3, 1e-2, 5e-4]))
     data = Dataset.from_atoms(data.structures, data.labels, families=families)
-    return FitProblem(Morse(species=("Si",), cutoff=4.5), data, floor=FLOOR, **options)
+    return FitProblem(Morse(species=("Si",), cutoff=4.5), data, floor=FLOOR,
+                      **{"misfit": "none", **options})
 
 
 @pytest.fixture(scope="module")

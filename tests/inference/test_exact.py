@@ -18,7 +18,8 @@ import bayespot
 from bayespot.data.dataset import Dataset, Labels
 from bayespot.errors import BayespotError, NotConverged
 from bayespot.inference.assemble import build_posterior
-from bayespot.inference.laplace import laplace, whitening
+from bayespot.inference.curved import whitening
+from bayespot.inference.laplace import laplace
 from bayespot.inference.map import map_estimate
 from bayespot.inference.nuts import nuts
 from bayespot.likelihood import FitProblem, NoiseFloor
@@ -270,6 +271,7 @@ def with_structures(problem, structures, labels, **changes):
     settings = {
         "priors": {"e0": Normal(-3.0, 5.0)}, "fixed": problem.space.fixed,
         "reference": problem.reference, "floor": problem.floor, "nu_forces": problem.nu_forces,
+        "misfit": problem.misfit,
     }  # fmt: skip
     return FitProblem(
         problem.initial, Dataset.from_atoms(structures, labels), **(settings | changes)

@@ -137,7 +137,7 @@ def test_two_wells_that_do_the_same_cannot_be_told_apart():
             for name, value in (("alpha", 1.6), ("r0", 2.9))}
     problem = FitProblem(
         potential, data, priors={"morse_D": same, "morse2_D": same, "e0": Normal(0.0, 1.0)},
-        fixed={**held, **HELD},
+        fixed={**held, **HELD}, misfit="none",
     )
     found = identifiability(problem, map_estimate(problem, key=jax.random.key(0), starts=2))
     flat = found.directions[-1]
@@ -163,6 +163,7 @@ def untold():
     problem = FitProblem(
         morse(), data, priors={"D": LogNormal(0.1, 1.0)},
         fixed={"alpha": 1.6, "r0": 2.9, "e0": 0.0, "sigma_energy": 1e6, "sigma_forces": 1e6},
+        misfit="none",
     )
     return problem
 
@@ -206,7 +207,7 @@ def test_a_bound_is_an_edge_though_the_normal_coordinate_is_not_far_out():
     data = labelled(morse(), argon(3))
     problem = FitProblem(
         morse(), data, priors={"r0": Normal(2.9, 5.0, low=2.8, high=3.0)},
-        fixed={"D": 0.1, "alpha": 1.6, "e0": 0.0, **HELD},
+        fixed={"D": 0.1, "alpha": 1.6, "e0": 0.0, **HELD}, misfit="none",
     )
     # the prior is flat between its bounds: u = 1.75 is 0.96 of the way
     edge = identifiability(problem, drawn(problem, 1.75 + 0.05 * QUANTILES)).edges["r0"]
@@ -232,7 +233,7 @@ def independent(n, nu_forces, seed=0, copies=1):
         LinearPair(species=("Ar",), cutoff=5.0, switch_width=1.5),
         Dataset.from_atoms(structures, labels),
         priors={"e0": Normal(*OFFSET)}, fixed={"sigma_energy": SIGMA[0], "sigma_forces": SIGMA[1]},
-        reference=Reference(offset=(0.0,)), floor=FLOOR, nu_forces=nu_forces,
+        reference=Reference(offset=(0.0,)), floor=FLOOR, nu_forces=nu_forces, misfit="none",
     )
 
 
@@ -270,7 +271,7 @@ def wrong():
     """Morse fitted to the labels of two wells, with everything sampled."""
     data = labelled(add(morse(), Morse(species=("Ar",), D=0.05, alpha=1.2, r0=4.1, cutoff=5.0)),
                     argon(16), noise=2e-3)
-    return FitProblem(morse(), data, floor=NoiseFloor(1e-3, 1e-2, 5e-4))
+    return FitProblem(morse(), data, floor=NoiseFloor(1e-3, 1e-2, 5e-4), misfit="none")
 
 
 def test_of_a_potential_with_a_discrepancy_the_parameters_are_looked_at(wrong):
@@ -328,7 +329,7 @@ def test_a_linear_potential_with_what_evidence_chose():
     structures = argon(12)
     data = labelled(morse(), structures, noise=2e-3)
     form = ACE(species=("Ar",), cutoff=5.0, r0=2.9, degree_1=5, degree_2=3, degree_3=-1)
-    problem = FitProblem(form, data, floor=NoiseFloor(1e-3, 1e-2, 5e-4))
+    problem = FitProblem(form, data, floor=NoiseFloor(1e-3, 1e-2, 5e-4), misfit="none")
     posterior = linear_gaussian(problem, key=jax.random.key(0), draws=400)
     found = identifiability(problem, posterior)
     p = posterior.space.layout.n_theta

@@ -70,7 +70,7 @@ def make_problem(n=8, **options):
     options.setdefault("floor", NoiseFloor(1e-3, 1e-2, 5e-4, families={"b": (2e-3, 1e-2, 1e-3)}))
     return FitProblem(
         potential.replace(c=np.zeros(SIZE)), labelled(potential, structures(n), stress=stress),
-        reference=Reference(2.4, 4.0, (-99.0,)), **options,
+        reference=Reference(2.4, 4.0, (-99.0,)), **{"misfit": "none", **options},
     )
 
 
@@ -183,7 +183,7 @@ def test_noise_and_amplitudes_are_recovered():
     data = labelled(potential.replace(c=c, e0=[-3.0]), structures(60, seed=9), seed=10)
     problem = FitProblem(
         ACE(species=("Si",), **settings), data, floor=NoiseFloor(1e-5, 1e-4, 1e-6), nu_forces=1e9,
-        reference=Reference(2.4, 4.0, (-3.0,)),
+        reference=Reference(2.4, 4.0, (-3.0,)), misfit="none",
     )
     posterior = linear_gaussian(problem, key=jax.random.key(0), draws=50)
     found = posterior.record["details"]["settings"]
@@ -264,6 +264,7 @@ def test_nuts_finds_the_same_posterior():
     space = exact.space
     problem = FitProblem(
         exact.potential, first.dataset, floor=first.floor, reference=first.reference,
+        misfit="none",
         priors=dict(zip(space.names, space.priors, strict=True)),
         fixed={k: v for k, v in space.fixed.items() if k.startswith("sigma")},
     )

@@ -39,7 +39,8 @@ def stressed(**options):
     labels[1] = Labels(None, labels[1].forces, labels[1].stress)
     labels[2] = Labels(labels[2].energy, None, labels[2].stress)
     data = Dataset(blank.dataset.structures, tuple(labels), tuple(FAMILIES), "made")
-    return FitProblem(blank.initial, data, reference=blank.reference, **options)
+    return FitProblem(blank.initial, data, reference=blank.reference,
+                      **{"misfit": "none", **options})
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -299,7 +300,8 @@ def linear(**options):
     labels = [Labels(-10 + 0.1 * k + 0.01 * rng.normal(), 0.1 * rng.normal(size=(2, 3)))
               for k in range(12)]
     data = Dataset(tuple(atoms), tuple(labels), ("a", "b", "c") * 4, "made")
-    return FitProblem(ACE(species=("Si",), degree_1=4, degree_2=-1, degree_3=-1), data, **options)
+    return FitProblem(ACE(species=("Si",), degree_1=4, degree_2=-1, degree_3=-1), data,
+                      **{"misfit": "none", **options})
 
 
 def test_linear_forms():

@@ -7,21 +7,30 @@ import pytest
 pytestmark = pytest.mark.statistical
 
 
-def check(n: int, first: int) -> None:
-    results = list(calibration.collect(n, first))
+def check(name: str, n: int, first: int, quantities: int) -> None:
+    results = list(calibration.collect(name, n, first))
     p = calibration.p_values(results)
-    assert len(p) == 7, "three parameters, an offset, two noise scales, the log likelihood"
-    assert sum(diverged for _, diverged in results) <= 0.05 * n
+    assert len(p) == quantities
+    assert sum(one.diverged for one in results) <= 0.05 * n
+    assert sum(one.short for one in results) <= 0.05 * n
     assert calibration.family_wise(p) > 0.05, p
 
 
+MORSE = 3 + 1 + 2 + 1  # parameters, an offset, two noise scales, the log likelihood
+ACE = 16 + 1 + 1  # coefficients, an offset, the log likelihood
+
+
 def test_calibration():
-    check(24, first=0)
+    check("morse", 24, 0, MORSE)
+
+
+def test_calibration_of_the_closed_form():
+    check("linear_ace", 40, 0, ACE)
 
 
 @pytest.mark.slow
 def test_calibration_at_length():
-    check(200, first=100)
+    check("morse", 200, 100, MORSE)
 
 
 @pytest.mark.parametrize("wrong", [(2.0, 2.0), (0.5, 0.5), (1.0, 1.6)],

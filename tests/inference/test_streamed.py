@@ -41,7 +41,7 @@ def data():
 
 def both(data, core=0.0, **options):
     stream = Stream(ARCHIVE, block_atoms=150)
-    return (FitProblem(form(core), data, floor=FLOOR, **options),
+    return (FitProblem(form(core), data, floor=FLOOR, **{"misfit": "none", **options}),
             StreamedProblem(form(core), stream, floor=FLOOR, **options))
 
 
@@ -95,7 +95,7 @@ def test_kinds_of_label_in_different_blocks(data, tmp_path):
     parts = Dataset(data.structures, tuple(labels), data.families)
     path = parts.write(tmp_path / "parts.xyz")
     streamed = StreamedProblem(form(), Stream(path, block_atoms=100))
-    memory = FitProblem(form(), bayespot.read(path))
+    memory = FitProblem(form(), bayespot.read(path), misfit="none")
     assert streamed.space.names == memory.space.names
     assert "sigma_stress" in streamed.space.names
     first, second = (linear_gaussian(p, key=jax.random.key(1), draws=20)

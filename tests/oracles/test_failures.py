@@ -194,6 +194,7 @@ def test_there_is_no_scratch(stand_in, argon, tmp_path):
 
 
 def processes_of(text):
+    """Other processes with a text in their command; the title of this one may be its test."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -201,7 +202,7 @@ def processes_of(text):
                 found.append(int(path.parent.name))
         except OSError:
             continue
-    return found
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def wait_for(condition, seconds=20.0):
@@ -226,9 +227,12 @@ def test_nothing_is_left_of_a_killed_parent(how, mark, stand_in, argon, tmp_path
     run = oracle.run.plain() | {
         "command": [sys.executable, str(launcher), *oracle.run.command], "ladder": []
     }
+    # What runs the tests may ignore Ctrl-C (xdist does), and processes inherit that.
     driver.write_text(textwrap.dedent(f"""
+        import signal
         from ase import Atoms
         from bayespot.oracles import CalculatorOracle
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         oracle = CalculatorOracle("espresso", {oracle._keywords!r}, run={run!r})
         oracle.label(Atoms("Ar", cell=[4, 4, 4], pbc=True))
     """))
@@ -238,7 +242,7 @@ def test_nothing_is_left_of_a_killed_parent(how, mark, stand_in, argon, tmp_path
     assert wait_for(lambda: len(processes_of(mark)) > 1, 60)  # the launcher and the program
     assert list(stand_in.scratch.iterdir())
     process.send_signal(signal.Signals[how])
-    process.wait()
+    process.wait(60)
     assert wait_for(lambda: not processes_of(mark))
     assert wait_for(lambda: not list(stand_in.scratch.iterdir()))
 

@@ -11,7 +11,15 @@ from bayespot.errors import CutoffError
 from bayespot.evaluate import evaluate
 from bayespot.graph import build_graph
 from bayespot.potentials.ace import ACE
-from bayespot.potentials.ace_basis import coupling, distance_map, harmonics, make_basis, radial
+from bayespot.potentials.ace_basis import make_basis
+from bayespot.potentials.ace_functions import (
+    coupling,
+    couplings,
+    distance_map,
+    harmonics,
+    independent,
+    radial,
+)
 from bayespot.potentials.linear import blocks
 
 SPECIES = {"one": ("Si",), "two": ("Si", "Ge")}
@@ -83,20 +91,75 @@ def test_harmonics_obey_the_addition_theorem():
                 )
 
 
-@pytest.mark.parametrize("ls", [(0, 0, 0), (0, 2, 2), (1, 1, 2), (2, 2, 2), (1, 2, 3), (2, 3, 3)])
+def harmonics_of(vectors, ls):
+    values = harmonics(vectors, max(ls))[0]
+    return [np.array([f[k] for f in values[degree]]) for k, degree in enumerate(ls)]
+
+
+@pytest.mark.parametrize("ls", [(0, 0, 0), (0, 2, 2), (1, 1, 2), (2, 2, 2), (1, 2, 3), (2, 3, 3),
+                                (1, 1, 1), (1, 2, 2), (2, 3, 4), (3, 3, 3)])
 def test_couplings_are_invariant(ls):
     """The coupled product of three harmonics does not change when all directions are turned."""
     rng = np.random.default_rng(1)
     u = rng.standard_normal((3, 3))
     u /= np.linalg.norm(u, axis=1)[:, None]
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    found = []
-    for v in (u, u @ turn.T, u @ -turn.T):
-        y = harmonics(v, 3)[0]
-        parts = [np.array([f[k] for f in y[degree]]) for k, degree in enumerate(ls)]
-        found.append(np.einsum("abc,a,b,c->", coupling(*ls), *parts))
-    np.testing.assert_allclose(found, found[0], atol=1e-13)
+    turn *= np.sign(np.linalg.det(turn))
+    found = [
+        np.einsum("abc,a,b,c->", coupling(*ls), *harmonics_of(v, ls))
+        for v in (u, u @ turn.T, u @ -turn.T)
+    ]
+    assert abs(found[0]) > 1e-3
+    parity = (-1) ** sum(ls)
+    np.testing.assert_allclose(found, found[0] * np.array([1, 1, parity]), atol=1e-13)
     assert np.linalg.norm(coupling(*ls)) == pytest.approx(1.0)
+
+
+def invariants_by_characters(ls, equal):
+    """How many there are: the mean over all rotations of the trace in the space of products.
+
+    A run of k equal factors is the symmetric power, whose trace is the complete homogeneous
+    polynomial of the characters.
+    """
+    angle = (np.arange(4096) + 0.5) * np.pi / 4096
+    weight = (1 - np.cos(angle)) / 4096  # Weyl's measure of the classes
+
+    def character(ell, times):
+        return 1 + 2 * sum(np.cos(m * times * angle) for m in range(1, ell + 1))
+
+    total, k = np.ones_like(angle), 0
+    while k < len(ls):
+        run = 1
+        while k + run < len(ls) and equal[k + run]:
+            run += 1
+        powers = [character(ls[k], t) for t in range(1, run + 1)]
+        h = [np.ones_like(angle)]
+        for n in range(1, run + 1):  # Newton's identity
+            h.append(sum(powers[t - 1] * h[n - t] for t in range(1, n + 1)) / n)
+        total, k = total * h[run], k + run
+    return float(total @ weight)
+
+
+@pytest.mark.parametrize("ls", [(0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 1, 1), (0, 1, 1, 2),
+                                (1, 1, 2, 2), (2, 2, 2, 2), (1, 2, 2, 3), (1, 1, 3, 3),
+                                (3, 3, 3, 3)])
+def test_four_factors_have_all_their_invariants(ls):
+    rng = np.random.default_rng(5)
+    patterns = [(False, *rest) for rest in np.ndindex(2, 2, 2)]
+    for pattern in patterns:
+        equal = tuple(bool(e) and ls[k] == ls[k - 1] for k, e in enumerate(pattern))
+        kept = independent(ls, equal)
+        assert len(kept) == round(invariants_by_characters(ls, equal)), equal
+    found = couplings(ls)
+    gram = [[np.vdot(a, b) for b in found.values()] for a in found.values()]
+    np.testing.assert_allclose(gram, np.eye(len(found)), atol=1e-12)
+    turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    u = rng.standard_normal((4, 3))
+    u /= np.linalg.norm(u, axis=1)[:, None]
+    for tensor in found.values():
+        before, after = (np.einsum("abcd,a,b,c,d->", tensor, *harmonics_of(v, ls))
+                         for v in (u, u @ turn.T))
+        assert after == pytest.approx(before, abs=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +186,7 @@ def test_every_function_within_the_degree_is_there_once(degrees, weight):
 @pytest.mark.parametrize("species", SPECIES.values(), ids=SPECIES)
 def test_reflections_rotations_and_permutations_change_nothing(species):
     rng = np.random.default_rng(2)
-    potential = random_ace(species, degree_2=6, degree_3=6)
+    potential = random_ace(species, degree_2=6, degree_3=6, degree_4=4)
     atoms = cluster(rng, 12, species)
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     turn *= np.sign(np.linalg.det(turn))
@@ -142,7 +205,7 @@ def test_reflections_rotations_and_permutations_change_nothing(species):
 @pytest.mark.parametrize("species", SPECIES.values(), ids=SPECIES)
 def test_design_matrix_is_the_potential(species):
     """Blocks of several structures, periodic images of one atom, vacuum, atoms alone."""
-    potential = random_ace(species, degree_2=5, degree_3=5, core=0.0)
+    potential = random_ace(species, degree_2=5, degree_3=5, degree_4=4, core=0.0)
     structures = [cluster(np.random.default_rng(3), 9, species), Atoms("Si", positions=[[0, 0, 0]])]
     for k in range(4):
         atoms = bulk("Si", "diamond", a=5.43, cubic=k % 2 == 0)
@@ -161,7 +224,9 @@ def test_design_matrix_is_the_potential(species):
 
 @pytest.mark.parametrize("species", SPECIES.values(), ids=SPECIES)
 def test_functions_are_linearly_independent(species):
-    potential = ACE(species=species, degree_1=5, degree_2=4, degree_3=3 if len(species) > 1 else 5)
+    two = len(species) > 1
+    potential = ACE(species=species, degree_1=5, degree_2=4, degree_3=3 if two else 5,
+                    degree_4=2 if two else 4, angular_weight=0.5 if two else 1.0)
     rng = np.random.default_rng(4)
     size = len(potential.c)
     structures = [cluster(rng, 12 + k % 8, species) for k in range(2 * size)]

@@ -183,7 +183,7 @@ def fitted():
         )
         for k in range(8)
     ]
-    problem = FitProblem(truth, Dataset.from_atoms(structures, made))
+    problem = FitProblem(truth, Dataset.from_atoms(structures, made), misfit="none")
     return truth, laplace(problem, key=jax.random.key(0)), structures
 
 

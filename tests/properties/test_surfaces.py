@@ -11,6 +11,7 @@ from bayespot.errors import PropertyError
 from bayespot.evaluate import evaluate_draws
 from bayespot.graph import build_graph
 from bayespot.potentials.ace import ACE
+from bayespot.potentials.lennard_jones import LennardJones
 from bayespot.potentials.stillinger_weber import StillingerWeber
 from bayespot.potentials.sutton_chen import SuttonChen
 from bayespot.potentials.tersoff import Tersoff
@@ -24,6 +25,7 @@ from bayespot.properties import (
     surfaces_of,
 )
 from bayespot.properties.frames import Frames
+from bayespot.properties.relaxing import STRETCH
 
 
 def spread(potential, n, sd=0.02):
@@ -150,6 +152,19 @@ def test_relaxations_that_run_out_of_steps_have_failed():
     found = lattice(surfaces, bulk("Si", "diamond", a=5.2))
     assert found.failed["relaxation of the crystal"].all()
     assert np.isnan(found["a"].values).all()
+
+
+@pytest.mark.parametrize("factor", [0.3, 3.0], ids=["collapses", "flies apart"])
+def test_a_draw_that_becomes_another_structure_does_not_stop_the_others(factor):
+    """Its lists would grow with the cube of what the cell shrinks by, for all draws."""
+    argon = LennardJones(species=("Ar",), epsilon=0.0104, sigma=3.4, cutoff=8.0)
+    draws = changed(spread(argon, 4, sd=0.0), "sigma", 1, factor)
+    surfaces = DrawSurfaces(draws)
+    found = lattice(surfaces, bulk("Ar", "fcc", a=5.3))
+    assert np.any(list(found.failed.values()), axis=0).tolist() == [False, True, False, False]
+    assert np.isfinite(found["a"].values).tolist() == [True, False, True, True]
+    reach = max(one.reach for known in surfaces._references.values() for one in known)
+    assert reach < (STRETCH + 0.2) * surfaces.reach
 
 
 def test_any_ase_calculator_is_a_surface():
