@@ -33,7 +33,7 @@ class Summary:
     median: float
     intervals: Mapping[float, tuple[float, float]]  # by level
     failed: float  # share of draws without a value
-    unstable: float  # share of draws on which an instability was found; NaN to first order
+    unstable: float  # share of draws on which an instability was found; NaN by expansion
     references: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -149,15 +149,15 @@ class PropertyDraws:
         unstable = np.zeros(self.n_draws, dtype=bool)
         for mask in owner.unstable.values():
             unstable |= mask
-        # To first order nobody looked at any draw but those of the check.
-        linear = owner.choice is not None and owner.choice.how == "linear"
+        # By expansion nobody looked at any draw but a few that were relaxed.
+        expanded = owner.choice is not None and owner.choice.how != "exact"
         return Summary(
             name, quantity.unit, len(values),
             float(values.mean()) if len(values) else np.nan,
             float(values.std(ddof=1)) if len(values) > 1 else np.nan,
             float(np.sqrt(np.mean(errors**2))) if len(errors) else np.nan,
             float(np.median(values)) if len(values) else np.nan, intervals,
-            1.0 - len(values) / self.n_draws, np.nan if linear else float(unstable.mean()),
+            1.0 - len(values) / self.n_draws, np.nan if expanded else float(unstable.mean()),
             self.references.get(name, {}),
         )  # fmt: skip
 

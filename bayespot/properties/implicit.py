@@ -11,7 +11,8 @@ draws: surfaces stand at :math:`\theta_0` and at :math:`\theta_0 \pm h d_j`, and
 one Newton step with the centre's H from the centre's minimum, whose gradient on surface
 :math:`\theta_0 \pm h d_j` is :math:`\pm h\, (\partial^2 E/\partial x \partial\theta) d_j` and of
 order h². Half the differences of whatever a property function makes of these surfaces are its
-derivatives, with an error of order h².
+derivatives, with an error of order h². Second derivatives are not taken from them (one Newton step
+does not give them), but from what first order is off at draws that were relaxed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.linalg import block_diag, helmert
+from scipy.linalg import block_diag, helmert, qr
 
 from bayespot.errors import PropertyError
 from bayespot.potentials.base import Potential
@@ -97,6 +98,63 @@ class ImplicitSurfaces(DrawSurfaces):
     def to_draws(self, values: np.ndarray) -> np.ndarray:
         """First order: the value at the centre plus derivatives times ``z``, [n, ...]."""
         return values[0] + np.tensordot(self.z, self.derivatives(values), axes=1)
+
+    def to_second_order(
+        self, values: np.ndarray, index: np.ndarray, known: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        r"""First order, and the polynomial of second degree that is nearest to what that is off.
+
+        Nearest in the sum of squares over draws that were relaxed. What a fit without draw i would
+        be off there is :math:`r_i/(1 - h_i)`, with the residual r and the leverage
+        :math:`h = \mathrm{diag}(X X^+)` of the fit with all of them (Allen, Technometrics 16, 125
+        (1974)).
+
+        Parameters
+        ----------
+        values : ndarray [1 + 2 p, ...]
+            On these surfaces.
+        index : ndarray of int [m]
+            More draws than `coefficients`.
+        known : ndarray [m, ...]
+            Values of these draws.
+
+        Returns
+        -------
+        values : ndarray [n, ...]
+            Of all draws.
+        left_out : ndarray [m, ...]
+            What each of the known ones would be off.
+        """
+        first, powers = self.to_draws(values), second_degree(self.z)
+        off = (known - first[index]).reshape(len(index), -1)
+        missing = ~np.isfinite(off).all(axis=0)  # points of curves at which a draw has nothing
+        off[:, missing] = 0.0
+        inverse = np.linalg.pinv(powers[index])
+        polynomial = inverse @ off
+        leverage = np.einsum("ic,ci->i", powers[index], inverse)
+        left_out = (off - powers[index] @ polynomial) / (1.0 - leverage)[:, None]
+        left_out[:, missing] = np.nan
+        return first + (powers @ polynomial).reshape(first.shape), left_out.reshape(known.shape)
+
+    @property
+    def coefficients(self) -> int:
+        """Of a polynomial of second degree in p directions."""
+        return (self.p + 1) * (self.p + 2) // 2
+
+    def outermost(self, count: int, besides: np.ndarray) -> np.ndarray:
+        """Draws that span the products of up to two coordinates widest, without some of them.
+
+        They are the first pivots of a QR decomposition of the products, then those of what is left:
+        a polynomial that is fitted to them interpolates at the other draws rather than
+        extrapolates.
+        """
+        left, chosen = np.setdiff1d(np.arange(len(self.z)), besides), []
+        while len(chosen) < count:
+            _, pivots = qr(second_degree(self.z[left]).T, mode="r", pivoting=True)
+            some = pivots[: min(count - len(chosen), self.coefficients)]
+            chosen += list(left[some])
+            left = np.delete(left, some)
+        return np.array(chosen)
 
     def relax(self, frames: Frames, cell: str = "fixed") -> Relaxed:
         """The minimum of the centre; minima of the others to first order, see `Surfaces.relax`.
@@ -209,6 +267,13 @@ def principal_directions(potentials: Potential, step: float) -> tuple[Potential,
         for part, leaf in zip(np.split(around, ends, axis=1), leaves, strict=True)
     ]
     return jax.tree.unflatten(tree, made), np.sqrt(n - 1) * u[:, kept]
+
+
+def second_degree(z: np.ndarray) -> np.ndarray:
+    """The products of up to two of the columns of ``z`` [n, p], [n, (p + 1)(p + 2)/2]."""
+    whole = np.concatenate([np.ones((len(z), 1)), z], axis=1)
+    a, b = np.triu_indices(whole.shape[1])
+    return whole[:, a] * whole[:, b]
 
 
 def free_directions(n_atoms: int, cell: str) -> np.ndarray:

@@ -66,15 +66,16 @@ class Curve:
 class Choice:
     """How the spread of the parameters came into a result; `bayespot.properties.propagation`."""
 
-    how: str  # "exact" or "linear"
+    how: str  # "exact", "linear" or "quadratic"
     why: str
-    checked: int = 0  # draws on which first order was compared with relaxing
-    errors: Mapping[str, float] = field(default_factory=dict)  # rms, in units of the spread
+    checked: int = 0  # draws on which an expansion was compared with relaxing
+    errors: Mapping[str, float] = field(default_factory=dict)  # at worst, in units of the spread
 
     @property
     def sentence(self) -> str:
         """What a person wants to know of it."""
-        how = {"exact": "every draw relaxed", "linear": "first order"}[self.how]
+        how = {"exact": "every draw relaxed", "linear": "first order",
+               "quadratic": "second order"}[self.how]  # fmt: skip
         return f"{how}: {self.why}"
 
 

@@ -1,13 +1,14 @@
-"""First order against relaxing every draw: silicon of the published posterior.
+"""Expansion around the mean against relaxing every draw: silicon of the published posterior.
 
 Usage: python paper/benchmarks/implicit_properties.py [--draws N] [--only NAME ...]
 
 The published model holds 400 draws; here they are N of the Gaussian with their mean and covariance
 (in the coordinates of the sampler). Each property of the same draws is found by
-`bayespot.properties.propagation`, to first order, the check included, and exactly, in turns on
-fresh surfaces, after a run of both that compiles; the time is CPU time. "Chosen" is what the
-check says; errors are of all draws, over the standard deviation of the exact values. Beta-tin is a
-case that is refused: in some of its volumes the mean's crystal is held by symmetry alone.
+`bayespot.properties.propagation` as it chooses, its own check and relaxed draws included, to first
+order, and exactly, in turns on fresh surfaces, after runs that compile; the time is CPU time.
+Errors are of all draws, over the standard deviation of the exact values; those of first order stand
+beside those of what was chosen. Beta-tin is a case that is refused: in some of its volumes the
+mean's crystal is held by symmetry alone.
 
 Claims go to paper/results/properties.json, the table to implicit_properties.json.
 """
@@ -32,7 +33,6 @@ import bayespot
 
 bayespot.configure()
 
-from bayespot.errors import PropertyError
 from bayespot.properties import (
     DrawSurfaces,
     Result,
@@ -45,7 +45,7 @@ from bayespot.properties import (
     transition_pressure,
     vacancy,
 )
-from bayespot.properties.propagation import ALLOWED, Propagation
+from bayespot.properties.propagation import Propagation
 
 COMMAND = "python paper/benchmarks/implicit_properties.py"
 RESULTS = ROOT / "paper" / "results"
@@ -79,61 +79,61 @@ def row(name: str, value: float, target: str, n: int, unit: str = "1") -> dict:
 
 
 def measured(call: Call, make: Callable[[str], Propagation], draws: int) -> dict:
-    """Results and CPU times both ways, in turns, and what "auto" would have done."""
-    try:
-        results = {"linear": call(make("linear"))}
-    except PropertyError as error:  # refused, as it should be: "auto" relaxes every draw
-        return {"chosen": False, "draws": draws, "why": str(error), "quantities": {}}
-    results["exact"] = call(make("exact"))
-    times: dict[str, list[float]] = {"linear": [], "exact": []}
-    for way in ("linear", "exact", "linear"):
+    """Results and CPU times of what is chosen and of relaxing, in turns."""
+    results = {"auto": call(make("auto"))}
+    choice = results["auto"].choice
+    if choice.how == "exact":  # every draw is relaxed
+        return {"chosen": False, "draws": draws, "why": choice.why, "checked": dict(choice.errors),
+                "quantities": {}}  # fmt: skip
+    results |= {way: call(make(way)) for way in ("linear", "exact")}
+    times: dict[str, list[float]] = {"auto": [], "exact": []}
+    for way in ("auto", "exact", "auto"):
         propagation = make(way)
         start = time.process_time()
         call(propagation)
         times[way].append(time.process_time() - start)
     seconds = {way: float(np.mean(of)) for way, of in times.items()}
-    first, exact = results["linear"], results["exact"]
-    worst = max(first.choice.errors.values())
-    table = {}
+    exact, table = results["exact"], {}
     for name, quantity in exact.quantities.items():
         good = np.isfinite(quantity.values)
         spread = quantity.values[good].std(ddof=1)
-        made = first[name].values
-        off = np.abs(made - quantity.values)[good] / spread
-        table[name] = {
-            "spread": float(spread), "ratio of spreads": float(made.std(ddof=1) / spread),
-            "rms": float(np.sqrt(np.mean(off**2))), "95 %": float(np.quantile(off, 0.95)),
-            "largest": float(off.max()), "checked": first.choice.errors[name],
-            "draws": int(good.sum()),
-        }  # fmt: skip
+        table[name] = {"spread": float(spread), "draws": int(good.sum())}
+        for way in ("auto", "linear"):
+            made = results[way][name].values
+            off = np.abs(made - quantity.values)[good] / spread
+            table[name][way] = {
+                "ratio of spreads": float(made.std(ddof=1) / spread),
+                "rms": float(np.sqrt(np.mean(off**2))), "95 %": float(np.quantile(off, 0.95)),
+                "largest": float(off.max()), "checked": results[way].choice.errors[name],
+            }  # fmt: skip
     return {
-        "chosen": bool(worst <= ALLOWED), "draws": draws, "checked": worst,
-        "problems": exact.problems, "why": first.choice.why, "seconds": seconds,
-        "faster": seconds["exact"] / seconds["linear"], "quantities": table,
+        "chosen": True, "how": choice.how, "draws": draws, "problems": exact.problems,
+        "why": choice.why, "seconds": seconds, "faster": seconds["exact"] / seconds["auto"],
+        "quantities": table,
     }  # fmt: skip
 
 
 def claims_of(tables: dict[str, dict]) -> list[dict]:
     """What holds of all properties that the check would choose, and of each its gain in time."""
     chosen = {name: t for name, t in tables.items() if t["chosen"]}
-    quantities = [q for t in chosen.values() for q in t["quantities"].values()]
-    rows = [row("silicon, share of properties for which first order is chosen",
+    rows = [row("silicon, share of properties for which an expansion is chosen",
                 len(chosen) / len(tables), ">= 0.5", len(tables))]  # fmt: skip
-    for key, target in (("rms", "<= 0.2"), ("95 %", "<= 0.2"), ("largest", "<= 0.2")):
-        name = {"rms": "rms over draws", "95 %": "95th percentile of draws",
-                "largest": "worst draw"}[key]  # fmt: skip
-        rows.append(row(f"silicon, first order where chosen: {name} off the exact one, over "
-                        "the spread, worst quantity", max(q[key] for q in quantities), target,
-                        len(quantities)))  # fmt: skip
-    for of, limit in ((min, ">= 0.9"), (max, "<= 1.1")):
-        rows.append(row(f"silicon, first order where chosen: {of.__name__} ratio of spreads",
-                        of(q["ratio of spreads"] for q in quantities), limit,
-                        len(quantities)))  # fmt: skip
-    rows.append(row("silicon, first order where chosen: least gain in CPU time, check included",
+    for way, what in (("auto", "expansion"), ("linear", "first order alone")):
+        quantities = [q[way] for t in chosen.values() for q in t["quantities"].values()]
+        for key, name in (("rms", "rms over draws"), ("95 %", "95th percentile of draws"),
+                          ("largest", "worst draw")):  # fmt: skip
+            rows.append(row(f"silicon, {what} where chosen: {name} off the exact one, over "
+                            "the spread, worst quantity", max(q[key] for q in quantities),
+                            "<= 0.2", len(quantities)))  # fmt: skip
+        for of, limit in ((min, ">= 0.9"), (max, "<= 1.1")):
+            rows.append(row(f"silicon, {what} where chosen: {of.__name__} ratio of spreads",
+                            of(q["ratio of spreads"] for q in quantities), limit,
+                            len(quantities)))  # fmt: skip
+    rows.append(row("silicon, expansion where chosen: least gain in CPU time, check included",
                     min(t["faster"] for t in chosen.values()), ">= 10",
                     min(t["draws"] for t in chosen.values())))  # fmt: skip
     return rows + [
-        row(f"silicon, {name}: CPU time of relaxed draws over first order with its check",
+        row(f"silicon, {name}: CPU time of relaxed draws over expansion with its check",
             table["faster"], ">= 10", table["draws"])
         for name, table in tables.items() if "faster" in table
     ]  # fmt: skip
@@ -141,7 +141,7 @@ def claims_of(tables: dict[str, dict]) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=3000)
+    parser.add_argument("--draws", type=int, default=4000)
     parser.add_argument("--only", nargs="+", choices=list(WORK), default=list(WORK))
     given = parser.parse_args()
     posterior = bayespot.Posterior.load(MODEL)

@@ -1,4 +1,4 @@
-"""First order against closed forms, against relaxing at the same parameters, and its refusals."""
+"""Expansions against closed forms, against relaxing at the same parameters, and their refusals."""
 
 import json
 
@@ -191,15 +191,15 @@ def test_silicon_posterior(request):
     found = propagation.result(lattice, SILICON)
     exact = lattice(propagation.surfaces, SILICON)
     assert found.choice.checked == CHECKS
-    assert "8 checked draws are off by 0.0" in found.choice.sentence
+    assert "8 relaxed draws are off by up to 0." in found.choice.sentence
     for name, quantity in exact.quantities.items():
         spread = quantity.values.std(ddof=1)
-        off = np.sqrt(np.mean((found[name].values - quantity.values) ** 2)) / spread
-        assert off < 0.2, name
-        assert 0.5 * off < found.choice.errors[name] < 3.0 * off, name
+        off = np.abs(found[name].values - quantity.values) / spread
+        assert np.sqrt(np.mean(off**2)) < 0.2, name
+        assert 0.4 * off.max() < found.choice.errors[name] <= 1.001 * off.max(), name
         assert found[name].values.std(ddof=1) == pytest.approx(spread, rel=0.05)
         # What was found by the check is in the numerical error.
-        assert (found[name].error >= 0.9 * found.choice.errors[name] * spread).all()
+        assert (found[name].error >= 0.9 / np.sqrt(CHECKS) * off.max() * 0.4 * spread).all()
     both = [PropertyDraws({"x": r}).covariance(["x: a", "x: cohesive energy"])[0]
             for r in (found, exact)]  # fmt: skip
     correlation = [c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]) for c in both]
@@ -208,14 +208,14 @@ def test_silicon_posterior(request):
 
 def test_many_draws_of_a_linear_property():
     """Nobody asks for first order, and it is taken: a goes with sigma, the energy with epsilon."""
-    draws, epsilon, sigma = argon(n=2730)
+    draws, epsilon, sigma = argon(n=2730, sd=0.004)  # the volume goes with sigma's cube
     found = Propagation(DrawSurfaces(draws)).result(lattice, ARGON)
     assert found.choice.how == "linear"
     assert np.isnan(PropertyDraws({"x": found}).summary()[0].unstable)
     exact = lennard_jones_fcc(1.0, 1.0, SHELLS)
     np.testing.assert_allclose(found["cohesive energy"].values, -exact["energy"] * epsilon, 1e-7)
     a = np.sqrt(2.0) * exact["distance"] * sigma
-    np.testing.assert_allclose(found["a"].values, a, atol=50.0 * (0.2 * 0.01) ** 2 * np.ptp(a))
+    np.testing.assert_allclose(found["a"].values, a, atol=50.0 * (0.2 * 0.004) ** 2 * np.ptp(a))
 
 
 def test_wide_posterior_is_relaxed():
@@ -230,15 +230,62 @@ def test_wide_posterior_is_relaxed():
         found["bulk modulus"].values,
         equation_of_state(surfaces, crystal, volumes=near)["bulk modulus"].values,
     )
-    # With alpha = mean + x: first order 2 mean x, the rest x². Ranks of |x|: 0, 390, ... 2730.
+    # With alpha = mean + x: first order 2 mean x, the rest x²; the farthest draw is checked.
     x = alpha - alpha.mean()
-    checked = np.sort(np.abs(x))[::390]
-    expected = np.sqrt(np.mean(checked**4)) / (2.0 * alpha.mean() * x.std(ddof=1))
+    expected = np.max(x**2) / (2.0 * alpha.mean() * x.std(ddof=1))
     assert found.choice.errors["bulk modulus"] == pytest.approx(expected, rel=0.01)
-    assert expected > 0.2
+    assert expected > 0.08
+    assert "to first order 8 relaxed draws are off" in found.choice.why
+    assert "where 0.08 is allowed" in found.choice.why
     linear = Propagation(surfaces, "linear").result(equation_of_state, crystal, volumes=near)
     assert linear.choice.how == "linear"
     assert linear.choice.errors == found.choice.errors
+
+
+def test_wide_posterior_to_second_order():
+    """Forty draws more, and the five that give the second derivative pay: nothing is missed."""
+    alpha = np.random.default_rng(2).normal(1.4, 0.25, 2770)
+    morse = Morse(species=("Cu",), D=0.35, r0=2.55, cutoff=3.1, switch_width=0.0)
+    surfaces, crystal = DrawSurfaces(with_draws(morse, alpha=alpha)), bulk("Cu", "fcc", a=3.6)
+    near = np.linspace(0.98, 1.02, 7)
+    found = Propagation(surfaces).result(equation_of_state, crystal, volumes=near)
+    assert found.choice.sentence.startswith("second order: 13 relaxed draws are off by up to")
+    exact = equation_of_state(surfaces, crystal, volumes=near)
+    made, theirs = (r["bulk modulus"].values for r in (found, exact))
+    assert np.abs(made - theirs).max() < 2e-3 * theirs.std(ddof=1)
+    assert np.isnan(PropertyDraws({"x": found}).summary()[0].unstable)
+
+
+def test_second_order_of_a_polynomial():
+    """Whatever is of second degree is found, and draws that are left out are what they are off."""
+    draws, rng = silicon(120, 0.01), np.random.default_rng(5)
+    surfaces = ImplicitSurfaces(draws)
+    z, p = surfaces.z, surfaces.p
+    curved = rng.normal(size=(2, p, p))
+
+    def values(x, cubic=0.0):
+        return np.stack([
+            1.0 + x[:, j] + np.einsum("ka,ab,kb->k", x, curved[j], x) + cubic * x[:, 0] ** 3
+            for j in (0, 1)
+        ], axis=1)  # fmt: skip
+
+    steps = surfaces.step * np.concatenate([np.zeros((1, p)), np.eye(p), -np.eye(p)])
+    index = surfaces.outermost(23, besides=np.array([0, 1]))
+    assert len(set(index) - {0, 1}) == 23
+    assert surfaces.coefficients == 15
+    for cubic in (0.0, 0.1):
+        near, exact = values(steps, cubic), values(z, cubic)
+        made, left_out = surfaces.to_second_order(near, index, exact[index])
+        off = np.abs(made - exact).max(axis=0)
+        if cubic:
+            assert (off < 1.5 * np.abs(left_out).max(axis=0)).all()
+            one = np.delete(index, 3)
+            again, _ = surfaces.to_second_order(near, one, exact[one])
+            np.testing.assert_allclose(exact[index[3]] - again[index[3]], left_out[3], rtol=1e-6)
+            assert (off > 0.05).all()
+        else:
+            assert off.max() < 1e-9
+            assert np.abs(left_out).max() < 1e-9
 
 
 def simple_cubic():
@@ -295,7 +342,7 @@ def test_an_unstable_draw_of_the_check_says_no():
     value = surfaces.potentials.epsilon[farthest]
     found = Propagation(surfaces).result(linear_but(lambda v: v == value))
     assert found.choice.how == "exact"
-    assert "of the draws that were checked: soft (1 of 8)" in found.choice.why
+    assert "of the draws that were relaxed: soft (1 of 8)" in found.choice.why
     assert found.unstable["soft"].sum() == 1
 
 
