@@ -1,7 +1,7 @@
 """The forms of the ladder on real DFT: NUTS, and errors on the published test split.
 
 Usage: python paper/benchmarks/ladder_fits.py SET FORM [--every 1] [--warmup 300] [--draws 400]
-                                                   [--accept 0.95]
+                                                   [--accept 0.95] [--hold NAME ...]
 
 FORM is a name of `bayespot potentials`, or a sum as "Morse+ZBL".
 
@@ -11,7 +11,8 @@ noise inferred. The stresses of copper and nickel disagree with their own energi
 (README of the set) and are left out. Twenty draws are written for LAMMPS and run there on one test
 structure of every family, where the form has an exporter and LAMMPS is installed. Fits go to
 paper/results/ladder_fits.json, one row each; the claims (R-hat, ESS, divergences, differences from
-LAMMPS) to paper/results/ladder.json.
+LAMMPS) to paper/results/ladder.json. ``--hold`` keeps parameters where they are most probable: the
+hidden layer of a network ("a b"), so that its last layer is what is sampled.
 """
 
 # ruff: noqa: E402  (the clock starts before the imports, which a user waits for too)
@@ -33,6 +34,7 @@ import bayespot
 from bayespot.data.dataset import Dataset
 from bayespot.errors import ConfigError
 from bayespot.export.styles import write_style
+from bayespot.inference.map import find_modes
 from bayespot.posterior import Posterior
 from bayespot.potentials.base import Potential, form_named
 from bayespot.prediction import Prediction
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--accept", type=float, default=0.95, help="of the proposals of NUTS")
     parser.add_argument("--fixed", nargs="*", default=[], help="NAME=VALUE")
+    parser.add_argument("--hold", nargs="*", default=[], help="parameters that stay at the mode")
     options = parser.parse_args()
     bayespot.configure()
     train, test = dataset_of(options.set, "train"), dataset_of(options.set, "test")
@@ -85,6 +88,8 @@ def main() -> None:
     probe = bayespot.FitProblem(bayespot.Morse(species=(options.set,)), train)
     potential = potential_of(options.form, options.set, probe.reference.length)
     problem = bayespot.FitProblem(potential, train, fixed=fixed, misfit="none")
+    if options.hold:
+        problem = held(problem, options.hold)
     posterior = bayespot.nuts(problem, key=jax.random.key(0), warmup=options.warmup,
                               draws=options.draws, starts=8, target_accept=options.accept)
     wall = time.perf_counter() - BEGAN
@@ -93,7 +98,7 @@ def main() -> None:
     prediction = bayespot.predict(posterior, test, n_draws=50, allow_unconverged=True)
     row = {
         "set": options.set, "form": options.form, "n_structures": len(train),
-        "n_parameters": problem.space.size, "seconds": wall, "fixed": fixed,
+        "n_parameters": problem.space.size, "seconds": wall, "fixed": fixed, "held": options.hold,
         "converged": posterior.converged, "problems": posterior.problems,
         "max_rhat": float(table["r_hat"].max()),
         "min_ess": float(min(table["ess_bulk"].min(), table["ess_tail"].min())),
@@ -108,8 +113,23 @@ def main() -> None:
     }
     write(row, f"python paper/benchmarks/ladder_fits.py {options.set} {options.form} "
                f"--every {options.every} --warmup {options.warmup} --draws {options.draws}"
-               + (f" --accept {options.accept}" if options.accept != 0.95 else ""))
+               + (f" --accept {options.accept}" if options.accept != 0.95 else "")
+               + (f" --hold {' '.join(options.hold)}" if options.hold else ""))
     print({k: v for k, v in row.items() if k != "parameters"})
+
+
+def held(problem: bayespot.FitProblem, names: list[str]) -> bayespot.FitProblem:
+    """The same problem with some parameters fixed at the best of the modes found."""
+    mode = find_modes(problem, jax.random.key(1), starts=4)[0]
+    print(f"mode: converged {mode.converged}, ln p {mode.log_posterior:.1f}", flush=True)
+    space = problem.space
+    values = {
+        name: float(value)
+        for name, value in zip(space.names, space.physical(mode.u), strict=False)
+        if name.split("[")[0] in names
+    }
+    return bayespot.FitProblem(problem.initial, problem.dataset, fixed=space.fixed | values,
+                               misfit="none")
 
 
 def errors(prediction: Prediction, test: Dataset) -> dict:
@@ -144,6 +164,9 @@ def against_lammps(posterior: Posterior, test: Dataset, count: int = 20) -> dict
                 style = write_style(draw, folder, f"draw_{k}")
             except ConfigError as error:
                 print(f"draw {k}: {error}")
+                return None
+            if not program.lmp.has_style("pair", style.pair_style.split("/")[0]):
+                print(f"this LAMMPS has no pair_style {style.pair_style}")
                 return None
             for mine, atoms in zip(reference.ours(draw, *cases), cases, strict=True):
                 other = program.run(atoms, draw.species, style.commands(folder))
