@@ -165,7 +165,7 @@ def against_lammps(posterior: Posterior, test: Dataset, count: int = 20) -> dict
             except ConfigError as error:
                 print(f"draw {k}: {error}")
                 return None
-            if not program.lmp.has_style("pair", style.pair_style.split("/")[0]):
+            if not program.lmp.has_style("pair", style.pair_style):
                 print(f"this LAMMPS has no pair_style {style.pair_style}")
                 return None
             for mine, atoms in zip(reference.ours(draw, *cases), cases, strict=True):
