@@ -32,8 +32,8 @@ ALLOWED = 0.2
 
 UNSEEN = 2.5
 """To first order, the worst of thousands of draws over the worst of eight checked ones (measured:
-1.1 to 2.4 for quantities of Stillinger-Weber silicon). To second order the relaxed draws are
-the outermost ones, and the worst of them stands for all."""
+1.0 to 2.0 for 19 quantities of Stillinger-Weber silicon). To second order the relaxed draws are the
+outermost ones, and the worst of them stands for all (0.5 to 1.0)."""
 
 SPARE = 1.5
 """Relaxed draws for a coefficient of the second order."""
