@@ -1,9 +1,10 @@
-"""Energies against LAMMPS, samplers against closed forms, calibration by simulation.
+"""Energies against LAMMPS, samplers against closed forms.
 
     python paper/benchmarks/main_path_checks.py --out paper/results/main_path.json
-    python paper/benchmarks/main_path_checks.py --only lammps exact
+    python paper/benchmarks/main_path_checks.py --only exact
 
-What is compared with what is written once, in the modules beside the tests.
+What is compared with what is written once, in the modules beside the tests. Calibration by
+simulation has a program of its own, simulation_based_calibration.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ sys.path[:0] = [str(TESTS), str(TESTS / "inference")]
 from claims import add_claims, claim, show  # noqa: E402
 
 COMMAND = "python paper/benchmarks/main_path_checks.py --only {}"
-CHECKS = ("lammps", "exact", "sbc")
+CHECKS = ("lammps", "exact")
 
 
-def lammps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def lammps() -> list[dict[str, Any]]:
     """Largest differences over all structures, by functional form (one and two species)."""
     import lammps_reference as reference
 
@@ -48,7 +48,7 @@ def lammps(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def exact(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def exact() -> list[dict[str, Any]]:
     """NUTS on potentials that are linear in their parameters."""
     import jax
     import numpy as np
@@ -85,43 +85,17 @@ def exact(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def sbc(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Simulation-based calibration of a Morse potential."""
-    from calibration import collect, family_wise, p_values
-
-    results = []
-    began = time.perf_counter()
-    for k, result in enumerate(collect("morse", arguments.replicates, first=100), 1):
-        results.append(result)
-        if k % 20 == 0:
-            seconds = time.perf_counter() - began
-            print(f"{k} of {arguments.replicates} replicates, {seconds:.0f} s", flush=True)
-    p = p_values(results)
-    command = f"{COMMAND.format('sbc')} --replicates {arguments.replicates}"
-    n = len(results)
-    rows = [claim("sbc_morse_family_wise_p", family_wise(p), "> 0.05", n=n, unit="1",
-                  command=command)]  # fmt: skip
-    for name, value in p.items():
-        target = f"> {0.05 / len(p):.2g}"
-        rows.append(claim(f"sbc_morse_p_{name}", value, target, n=n, unit="1", command=command))
-    diverged = sum(one.diverged for one in results) / n
-    rows.append(claim("sbc_morse_divergent_share", diverged, "<= 0.05", n=n, unit="1",
-                      command=command))  # fmt: skip
-    return rows
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=CHECKS, default=CHECKS)
-    parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--out", type=Path, default=None, help="results file to merge rows into")
     arguments = parser.parse_args()
     import bayespot
 
     bayespot.configure()
     for name in arguments.only:
-        rows = {"lammps": lammps, "exact": exact, "sbc": sbc}[name](arguments)
+        rows = {"lammps": lammps, "exact": exact}[name]()
         show(rows)
         if arguments.out is not None:
             add_claims(arguments.out, "main_path", rows)
