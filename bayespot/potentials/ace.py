@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase.data import atomic_numbers
 
-from bayespot.errors import CutoffError
+from bayespot.errors import CutoffError, PriorError
 from bayespot.graph import Chunk
 from bayespot.potentials.ace_basis import Basis, contracted, make_basis
 from bayespot.potentials.ace_design import design_block
@@ -111,6 +111,10 @@ class ACE(LinearPotential):
         super().__post_init__()
         if not (np.asarray(self.cutoff) > np.asarray(self.r0)).all():
             raise CutoffError(f"cutoff {self.cutoff} Å must be larger than r0 {self.r0} Å")
+        p, q = self.map_p, self.map_q
+        if not (0 < p <= q and 2 * p * q > p + q):
+            raise PriorError(f"map_p={p:g}, map_q={q:g}: the map of distances needs 0 < p <= q and "
+                             "2 p q > p + q, as 2 and 4 have")
 
     @property
     def basis(self) -> Basis:

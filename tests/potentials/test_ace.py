@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import bulk
 from numpy.polynomial.legendre import leggauss, legval
 
-from bayespot.errors import CutoffError
+from bayespot.errors import CutoffError, PriorError
 from bayespot.evaluate import evaluate
 from bayespot.graph import build_graph
 from bayespot.potentials.ace import ACE
@@ -277,3 +277,9 @@ def test_unlike_pairs_are_counted_once():
 def test_a_map_beyond_the_cutoff_is_refused():
     with pytest.raises(CutoffError, match="larger than r0"):
         ACE(species=("Si",), cutoff=2.0, r0=2.4)
+
+
+@pytest.mark.parametrize("powers", [(1.0, 1.0), (3.0, 2.0), (0.0, 2.0)])
+def test_a_map_of_distances_that_is_none(powers):
+    with pytest.raises(PriorError, match=r"needs 0 < p <= q and 2 p q > p \+ q"):
+        ACE(species=("Si",), map_p=powers[0], map_q=powers[1])
