@@ -185,8 +185,12 @@ class Evidence:
         steps[n:, n:] = vectors / np.sqrt(values + LEAST_SLOPE)
 
         def loss(z: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self.value_and_gradient(self.start + steps @ z)
-            return -value, -steps.T @ gradient
+            eta = self.start + steps @ z
+            inside = np.clip(eta, self.start - BOUND, self.start + BOUND)
+            beyond = eta - inside  # a first step may go so far that scales overflow: call it back
+            value, gradient = self.value_and_gradient(inside)
+            gradient = np.where(beyond == 0.0, gradient, -beyond)
+            return 0.5 * beyond @ beyond - value, -steps.T @ gradient
 
         found = optimize.minimize(
             loss, np.zeros(len(self.start)), jac=True, method="L-BFGS-B",
