@@ -42,8 +42,9 @@ def fit_row(fit: dict) -> str:
     """A fit by NUTS."""
     test = fit["test"]
     stress = f"{test['stress']['mae']:.3f}" if "stress" in test else "-"
+    held = f", {' and '.join(fit['held'])} at their mode" if fit.get("held") else ""
     return (
-        f"| **{fit['form']}** | NUTS, {fit['n_structures']} structures "
+        f"| **{fit['form']}** | NUTS, {fit['n_structures']} structures{held} "
         f"| {test['energy']['mae']:.2f} | {test['forces']['mae']:.4f} | {stress} "
         f"| {fit['max_rhat']:.3f} | {fit['divergences']} |"
     )
