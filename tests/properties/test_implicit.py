@@ -191,15 +191,17 @@ def test_silicon_posterior(request):
     found = propagation.result(lattice, SILICON)
     exact = lattice(propagation.surfaces, SILICON)
     assert found.choice.checked == CHECKS
-    assert "8 relaxed draws are off by up to 0." in found.choice.sentence
+    worst = max(found.choice.errors.values())
+    assert f"8 relaxed draws are off by up to {worst:.2g} of the spread" in found.choice.sentence
     for name, quantity in exact.quantities.items():
         spread = quantity.values.std(ddof=1)
         off = np.abs(found[name].values - quantity.values) / spread
         assert np.sqrt(np.mean(off**2)) < 0.2, name
         assert 0.4 * off.max() < found.choice.errors[name] <= 1.001 * off.max(), name
         assert found[name].values.std(ddof=1) == pytest.approx(spread, rel=0.05)
-        # What was found by the check is in the numerical error.
-        assert (found[name].error >= 0.9 / np.sqrt(CHECKS) * off.max() * 0.4 * spread).all()
+        # What was found by the check is in the numerical error, as root mean square.
+        least = found.choice.errors[name] * spread / np.sqrt(CHECKS)
+        assert (found[name].error >= 0.95 * least).all()
     both = [PropertyDraws({"x": r}).covariance(["x: a", "x: cohesive energy"])[0]
             for r in (found, exact)]  # fmt: skip
     correlation = [c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]) for c in both]
@@ -218,39 +220,41 @@ def test_many_draws_of_a_linear_property():
     np.testing.assert_allclose(found["a"].values, a, atol=50.0 * (0.2 * 0.004) ** 2 * np.ptp(a))
 
 
-def test_wide_posterior_is_relaxed():
-    """Nearest neighbours with an uncertain spring 2 D alpha²: B misses by (alpha - mean)²."""
-    alpha = np.random.default_rng(2).normal(1.4, 0.25, 2731)
+def springs(n):
+    """Nearest neighbours with an uncertain spring 2 D alpha², and how to ask for B."""
+    alpha = np.random.default_rng(2).normal(1.4, 0.25, n)
     morse = Morse(species=("Cu",), D=0.35, r0=2.55, cutoff=3.1, switch_width=0.0)
-    surfaces, crystal = DrawSurfaces(with_draws(morse, alpha=alpha)), bulk("Cu", "fcc", a=3.6)
-    near = np.linspace(0.98, 1.02, 7)
-    found = Propagation(surfaces).result(equation_of_state, crystal, volumes=near)
+
+    def moduli(source):
+        return source.result(equation_of_state, bulk("Cu", "fcc", a=3.6),
+                             volumes=np.linspace(0.98, 1.02, 7))  # fmt: skip
+
+    return alpha, DrawSurfaces(with_draws(morse, alpha=alpha)), moduli
+
+
+def test_wide_posterior_is_relaxed():
+    """To first order B misses by (alpha - mean)²."""
+    alpha, surfaces, moduli = springs(2731)
+    found, exact = moduli(Propagation(surfaces)), moduli(Propagation(surfaces, "exact"))
     assert found.choice.how == "exact"
-    np.testing.assert_array_equal(
-        found["bulk modulus"].values,
-        equation_of_state(surfaces, crystal, volumes=near)["bulk modulus"].values,
-    )
+    np.testing.assert_array_equal(found["bulk modulus"].values, exact["bulk modulus"].values)
     # With alpha = mean + x: first order 2 mean x, the rest x²; the farthest draw is checked.
     x = alpha - alpha.mean()
     expected = np.max(x**2) / (2.0 * alpha.mean() * x.std(ddof=1))
     assert found.choice.errors["bulk modulus"] == pytest.approx(expected, rel=0.01)
-    assert expected > 0.08
+    assert expected > 0.2
     assert "to first order 8 relaxed draws are off" in found.choice.why
     assert "where 0.08 is allowed" in found.choice.why
-    linear = Propagation(surfaces, "linear").result(equation_of_state, crystal, volumes=near)
+    linear = moduli(Propagation(surfaces, "linear"))
     assert linear.choice.how == "linear"
     assert linear.choice.errors == found.choice.errors
 
 
 def test_wide_posterior_to_second_order():
     """Forty draws more, and the five that give the second derivative pay: nothing is missed."""
-    alpha = np.random.default_rng(2).normal(1.4, 0.25, 2770)
-    morse = Morse(species=("Cu",), D=0.35, r0=2.55, cutoff=3.1, switch_width=0.0)
-    surfaces, crystal = DrawSurfaces(with_draws(morse, alpha=alpha)), bulk("Cu", "fcc", a=3.6)
-    near = np.linspace(0.98, 1.02, 7)
-    found = Propagation(surfaces).result(equation_of_state, crystal, volumes=near)
+    _, surfaces, moduli = springs(2770)
+    found, exact = moduli(Propagation(surfaces)), moduli(Propagation(surfaces, "exact"))
     assert found.choice.sentence.startswith("second order: 13 relaxed draws are off by up to")
-    exact = equation_of_state(surfaces, crystal, volumes=near)
     made, theirs = (r["bulk modulus"].values for r in (found, exact))
     assert np.abs(made - theirs).max() < 2e-3 * theirs.std(ddof=1)
     assert np.isnan(PropertyDraws({"x": found}).summary()[0].unstable)
