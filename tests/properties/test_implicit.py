@@ -1,6 +1,5 @@
 """Derivatives of relaxed states against closed forms and against relaxing."""
 
-
 import numpy as np
 import pytest
 from ase.build import bulk

@@ -179,6 +179,7 @@ def test_what_fails_is_counted():
 
 def linear_but(unstable):
     """A property that is linear in epsilon, with an instability on some surfaces."""
+
     def function(surfaces):
         values = np.asarray(surfaces.potentials.epsilon)[:, 0]
         mask = unstable(values)
