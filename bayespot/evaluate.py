@@ -131,14 +131,13 @@ def evaluate_draws(potentials: Potential, graph: NeighborGraph, *, few: int = DR
     where one pass serves all of them.
     """
     require_x64()
-    if isinstance(potentials, SumPotential) and any(
+    linear = isinstance(potentials, LinearPotential)
+    if not linear and isinstance(potentials, SumPotential) and any(
         issubclass(form, LinearPotential) for form in potentials.components
     ):
         parts = [evaluate_draws(p, graph, few=few) for p in potentials.parts_of_draws()]
         return Labels3(*(sum(values[1:], values[0]) for values in zip(*parts, strict=True)))
-    if isinstance(potentials, LinearPotential) and len(potentials.c) >= few and _differs_linearly(
-        potentials
-    ):
+    if linear and len(potentials.c) >= few and _differs_linearly(potentials):
         rest = jax.tree.map(lambda leaf: np.asarray(leaf)[0], potentials).held()
         out = Labels3(*potentials.evaluate_by_design(graph))
         if rest is None:

@@ -26,6 +26,7 @@ from bayespot.graph import NeighborGraph, build_graph
 from bayespot.inference.sum_rows import has_linear_part, rows_of_sum
 from bayespot.pending import parameter_covariance, pending_point, pending_problem
 from bayespot.posterior import Posterior
+from bayespot.potentials.linear import LinearPotential
 from bayespot.potentials.sums import SumPotential
 from bayespot.units import QUANTITIES
 
@@ -253,6 +254,11 @@ def check_product(posterior: Posterior, product: str) -> None:
         raise PriorError(
             f"product='classical' folds a known error into the bars, and a posterior with misfit="
             f"{posterior.misfit!r} knows none: fit with misfit='discrepancy', or leave product away"
+        )
+    if product == "classical" and issubclass(posterior.space.form, LinearPotential):
+        raise PriorError(
+            f"product='classical' of {posterior.space.form.__name__}: a linear potential is its "
+            "own discrepancy, there is no plain potential beside it; leave product away"
         )
 
 

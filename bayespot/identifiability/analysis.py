@@ -18,6 +18,7 @@ from bayespot.inference.tempered import hold_noise, noise_at
 from bayespot.likelihood import FitProblem
 from bayespot.parameters import NOISE_ENTRIES, ParameterSpace
 from bayespot.posterior import Posterior
+from bayespot.potentials.linear import LinearPotential
 from bayespot.potentials.sums import SumPotential, add
 from bayespot.units import QUANTITIES
 
@@ -211,7 +212,9 @@ def _matched(problem: FitProblem, posterior: Posterior) -> tuple[FitProblem, dic
 
 def _has_discrepancy(posterior: Posterior) -> bool:
     """Whether the potential is a sum of what was fitted and of what it misses."""
-    return posterior.misfit == "discrepancy" and issubclass(posterior.space.form, SumPotential)
+    form = posterior.space.form
+    return posterior.misfit == "discrepancy" and issubclass(form, SumPotential) and not issubclass(
+        form, LinearPotential)  # which is its own discrepancy, also where it is a sum
 
 
 def _draws(space: ParameterSpace, posterior: Posterior, columns: dict[str, str]) -> np.ndarray:

@@ -27,7 +27,7 @@ from bayespot.potentials.sums import SumPotential
 def has_linear_part(space: ParameterSpace) -> bool:
     """Whether `rows_of_sum` serves: normal noise, and parts of which only ``c`` is sampled."""
     form, layout = space.form, space.layout
-    if not issubclass(form, SumPotential) or layout.student:
+    if not issubclass(form, SumPotential) or issubclass(form, LinearPotential) or layout.student:
         return False
     linear = _linear(form)
     sampled = {name for name in _entries(layout) if name != "e0"}

@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -48,6 +48,16 @@ class Block:
     pair_species: np.ndarray  # [E]
     volume: np.ndarray  # [S] Å^3
     composition: np.ndarray  # [S, n_species]
+
+    def within(self, reach: float) -> Block:
+        """The same with the edges that are shorter than ``reach`` alone."""
+        near = self.distance < reach
+        if near.all():
+            return self
+        return replace(self, **{
+            name: getattr(self, name)[near]
+            for name in ("center", "neighbor", "direction", "distance", "pair_species")
+        })
 
 
 @dataclass(frozen=True)

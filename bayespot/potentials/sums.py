@@ -3,6 +3,8 @@
 The class of a sum is made once for each list of components. It is a form like any other: its
 parameters are those of its components, always with the component's name in front ("morse_D",
 "zbl_cutoff"), and one ``e0``. Its name, "Morse+ZBL", stands in configurations and posteriors.
+
+A sum of linear potentials is linear, with one ``c`` for all: `LinearSum`.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy import linalg
 
 from bayespot.errors import PriorError, SpeciesError
 from bayespot.graph import Chunk
 from bayespot.potentials.base import Parameter, Potential, hyper, param
+from bayespot.potentials.linear import Block, LinearPotential
 from bayespot.potentials.priors import Prior
 
 SHARED_KINDS = ("species", "pair", "triplet")
@@ -49,8 +53,12 @@ class SumPotential(Potential):
         object.__setattr__(part, "species", self.species)
         object.__setattr__(part, "e0", np.zeros(len(self.species)))
         for name in _own_fields(form):
-            object.__setattr__(part, name, getattr(self, f"{prefix}_{name}"))
+            object.__setattr__(part, name, self._value_in(k, f"{prefix}_{name}"))
         return part
+
+    def _value_in(self, k: int, name: str) -> Any:
+        """Value that component ``k`` takes from the field ``name`` of the sum."""
+        return getattr(self, name)
 
     def parts_of_draws(self) -> list[Potential]:
         """All components of a sum whose leaves have a leading axis of draws; the first has e0."""
@@ -108,6 +116,83 @@ class SumPotential(Potential):
         return sum(energies[1:], energies[0]), sum(gradients[1:], gradients[0])
 
 
+class LinearSum(SumPotential, LinearPotential):
+    r"""Sum of linear potentials, itself linear: :math:`c` is the :math:`c_k` one after the other.
+
+    So `linear_gaussian` serves it. A long-ranged expansion of low order beside a short-ranged one
+    of high order costs little more than the latter: ``ACE(...) + ACE(..., core=0)``, where only
+    one should have the core repulsion.
+    """
+
+    abstract: ClassVar[bool] = True
+
+    def _value_in(self, k: int, name: str) -> Any:
+        """See `SumPotential`; a component's ``c`` is a part of that of the sum."""
+        if name != f"{self.prefixes[k]}_c":
+            return super()._value_in(k, name)
+        if self.c is None:  # not given yet: what is asked is how many there are
+            return None
+        bounds = self._bounds()
+        return self.c[..., bounds[k] : bounds[k + 1]]
+
+    def _bounds(self) -> tuple[int, ...]:
+        """Where the coefficients of a component begin, and the end of all."""
+        settings = tuple((name, getattr(self, name)) for name in self.hypers())
+        return _coefficients(type(self), self.species, settings)
+
+    def coordinates(self, per: str) -> list[str]:
+        """See `Potential.coordinates`; functions are named with their component, "Si:ace2:..."."""
+        if per != "function":
+            return super().coordinates(per)
+        names = []
+        for k, prefix in enumerate(self.prefixes):
+            for name in self.part(k).coordinates("function"):
+                owner, rest = name.split(":", 1)
+                names.append(f"{owner}:{prefix}:{rest}")
+        return names
+
+    def prior_of(self, item: Parameter, entry: int) -> Prior:
+        """The component's prior."""
+        if item.name != "c":
+            return super().prior_of(item, entry)
+        bounds = self._bounds()
+        k = int(np.searchsorted(bounds, entry, side="right")) - 1
+        return self.part(k).prior_of(item, entry - bounds[k])
+
+    def prior_slopes(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """See `LinearPotential.prior_slopes`: each component has settings of its own."""
+        names, blocks = [], []
+        for prefix, part in zip(self.prefixes, self.parts, strict=True):
+            own, slopes = part.prior_slopes()
+            names += [f"{prefix}_{name}" for name in own]
+            blocks.append(slopes)
+        return tuple(names), linalg.block_diag(*blocks)
+
+    def held(self) -> Potential | None:
+        """See `LinearPotential.held`."""
+        held = [one for one in (part.held() for part in self.parts) if one is not None]
+        return None if not held else held[0] if len(held) == 1 else add(*held)
+
+    def design_block(self, block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See `LinearPotential.design_block`; a component sees the edges within its own reach."""
+        rows = [part.design_block(block.within(part.reach)) for part in self.parts]
+        return tuple(np.concatenate(kind) for kind in zip(*rows, strict=True))
+
+
+@cache
+def _coefficients(form: type[LinearSum], species: tuple[str, ...], settings: tuple
+                  ) -> tuple[int, ...]:
+    """Sums of the numbers of functions of the components, from zero."""
+    probe = object.__new__(form)
+    for item in form.parameters():
+        object.__setattr__(probe, item.name, None)
+    for name, value in (("species", species), *settings):
+        object.__setattr__(probe, name, value)
+    sizes = [len(probe.part(k).coordinates("function"))
+             for k in range(len(form.components))]
+    return tuple(np.cumsum([0, *sizes]).tolist())
+
+
 def add(*potentials: Potential) -> SumPotential:
     """The sum of potentials; their offsets are added, sums are taken apart first.
 
@@ -132,6 +217,8 @@ def add(*potentials: Potential) -> SumPotential:
         for prefix, part in zip(form.prefixes, parts, strict=True)
         for name in _own_fields(type(part))
     }
+    if issubclass(form, LinearSum):
+        values["c"] = np.concatenate([values.pop(f"{prefix}_c") for prefix in form.prefixes])
     return form(species=species, e0=sum(np.asarray(one.e0) for one in potentials), **values)
 
 
@@ -150,9 +237,11 @@ def sum_form(*components: type[Potential]) -> type[SumPotential]:
     fields: dict[str, Any] = {}
     owners: dict[str, tuple[int, Parameter]] = {}
     prefixes = _prefixes(names)
+    linear = all(issubclass(form, LinearPotential) for form in components)
+    common = ("c", "e0") if linear else ("e0",)
     for k, (form, prefix) in enumerate(zip(components, prefixes, strict=True)):
         for item in form.parameters():
-            if item.name != "e0":
+            if item.name not in common:
                 name = f"{prefix}_{item.name}"
                 owners[name] = (k, item)
                 fields[name] = param(
@@ -164,7 +253,7 @@ def sum_form(*components: type[Potential]) -> type[SumPotential]:
             fields[f"{prefix}_{name}"] = hyper(default, unit=unit, doc=f"{form.__name__}: {doc}")
     return type(
         "+".join(names),
-        (SumPotential,),
+        (LinearSum if linear else SumPotential,),
         {
             **fields,
             "__annotations__": dict.fromkeys(fields, Any),

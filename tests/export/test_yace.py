@@ -243,6 +243,20 @@ def test_a_core_in_a_sum_stays_one_overlay(tmp_path):
     assert style.files == ("sum-ace.yace", "sum-ace.table")
 
 
+def test_a_sum_of_two_expansions_is_two_files(tmp_path):
+    """LAMMPS tells two styles of a kind apart by a number."""
+    far = {"species": ("Si",), "cutoff": 7.0, "degree_3": -1}
+    style = write_style(drawn(species=("Si",), core=0.8) + drawn(seed=1, **far), tmp_path, "sum")
+    assert [line.split()[2:4] for line in style.coeffs] == [
+        ["pace", "1"], ["table", "sum-ace.table"], ["pace", "2"]
+    ]
+    assert style.files == ("sum-ace.yace", "sum-ace.table", "sum-ace2.yace")
+    species, entries = read(tmp_path / "sum-ace2.yace")["elements"], read(
+        tmp_path / "sum-ace2.yace")["functions"][0]
+    assert species == ["Si"]
+    assert max(entry["rank"] for entry in entries) == 2
+
+
 @pytest.mark.reference
 @pytest.mark.skipif(reference.missing() is not None, reason=str(reference.missing()))
 def test_lammps_finds_the_core_in_the_table(tmp_path):

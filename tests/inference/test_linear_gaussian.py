@@ -19,6 +19,7 @@ from bayespot.inference.nuts import nuts
 from bayespot.likelihood import FitProblem, NoiseFloor
 from bayespot.posterior import Posterior
 from bayespot.potentials.ace import ACE
+from bayespot.potentials.linear import LinearPotential
 from bayespot.potentials.morse import Morse
 from bayespot.potentials.priors import LogNormal, Normal, Reference
 
@@ -67,9 +68,10 @@ def truth(seed=2):
 def make_problem(n=8, **options):
     stress = options.pop("stress", True)
     potential = truth()
+    fitted = options.pop("potential", potential.replace(c=np.zeros(SIZE)))
     options.setdefault("floor", NoiseFloor(1e-3, 1e-2, 5e-4, families={"b": (2e-3, 1e-2, 1e-3)}))
     return FitProblem(
-        potential.replace(c=np.zeros(SIZE)), labelled(potential, structures(n), stress=stress),
+        fitted, labelled(potential, structures(n), stress=stress),
         reference=Reference(2.4, 4.0, (-99.0,)), **{"misfit": "none", **options},
     )
 
@@ -112,6 +114,36 @@ def brute(problem):
 
 def test_closed_form_is_the_regression(problem):
     """At fixed settings: weighted least squares with the prior as further rows."""
+    check_regression(problem)
+
+
+def test_a_sum_of_linear_potentials_has_the_closed_form():
+    """A short-ranged expansion with a core, and a long-ranged one of other powers."""
+    near = truth()
+    far = ACE(species=("Si",), degree_1=4, degree_2=2, degree_3=-1, cutoff=6.5, r0=2.4, core=0.0,
+              log_a_1=-1.0, p_1=1.0)
+    both = near + far
+    assert isinstance(both, LinearPotential)
+    problem = make_problem(potential=both.replace(c=np.zeros(len(both.c))))
+    assert problem.cutoff == pytest.approx(6.5)
+    check_regression(problem)
+    posterior = linear_gaussian(problem, key=jax.random.key(0), draws=20)
+    settings = posterior.record["details"]["settings"]
+    assert {"ace_log_a_1", "ace2_log_a_1", "ace2_q_2"} <= set(settings)
+    assert settings["ace_log_a_1"] != settings["ace2_log_a_1"]
+    # Draws by the design matrix are the potentials that they stand for.
+    graph = problem.graph
+    many = evaluate_draws(posterior.potentials(20), graph)
+    one, first = (
+        evaluate(potential, graph, cutoff=problem.cutoff) for potential in
+        (posterior.potential, jax.tree.map(lambda leaf: leaf[0], posterior.potentials(20)))
+    )
+    for name in ("energy", "forces", "stress"):
+        np.testing.assert_allclose(getattr(many, name)[0], getattr(first, name), atol=1e-10)
+    assert np.abs(one.forces - first.forces).max() > 1e-6
+
+
+def check_regression(problem):
     evidence = Evidence(problem, collect_grams(problem))
     at = evidence.posterior(evidence.start)
     rows, y, kappa, floor, kind = brute(problem)

@@ -18,9 +18,11 @@ from bayespot.inference.laplace import laplace
 from bayespot.likelihood import FitProblem
 from bayespot.parameters import ParameterSpace
 from bayespot.posterior import Posterior
+from bayespot.potentials.ace import ACE
 from bayespot.potentials.base import form_named, registry
 from bayespot.potentials.born_mayer import BornMayer
 from bayespot.potentials.lennard_jones import LennardJones
+from bayespot.potentials.linear import LinearPotential
 from bayespot.potentials.morse import Morse
 from bayespot.potentials.pair import PairPotential
 from bayespot.potentials.priors import LogNormal, Reference
@@ -226,3 +228,55 @@ def test_a_saved_sum_is_read_where_it_was_never_added(fitted, tmp_path):
 def test_mixed_pairs_in_a_sum():
     whole = LennardJones.mixed(PAIR, epsilon=[0.4, 0.1], sigma=[2.0, 2.4]) + ZBL(species=PAIR)
     np.testing.assert_allclose(whole.lennard_jones_sigma, [2.0, 2.2, 2.4])
+
+
+def expansions(species=PAIR):
+    """Two linear ACE with a core in the first alone, and coefficients."""
+    rng = np.random.default_rng(4)
+    near = ACE(species=species, cutoff=3.8, r0=2.4, degree_1=5, degree_2=4, degree_3=2)
+    far = ACE(species=species, cutoff=6.0, r0=2.4, degree_1=6, degree_2=2, degree_3=-1, core=0.0)
+    return [part.replace(c=rng.standard_normal(len(part.c)), e0=[-1.0, 0.5][: len(species)])
+            for part in (near, far)]
+
+
+def test_a_sum_of_linear_potentials_is_linear():
+    near, far = expansions()
+    both = near + far
+    assert isinstance(both, LinearPotential)
+    assert not isinstance(near + ZBL(species=PAIR, cutoff=3.2), LinearPotential)
+    np.testing.assert_array_equal(both.c, np.concatenate([near.c, far.c]))
+    functions = both.coordinates("function")
+    assert functions[len(near.c) - 1].split(":")[1] == "ace"
+    assert functions[len(near.c)].split(":")[1] == "ace2"
+    assert len(set(functions)) == len(both.c)
+    for part, own in zip(both.parts, (near, far), strict=True):
+        np.testing.assert_array_equal(part.c, own.c)
+        assert part.reach == own.reach
+    item = next(p for p in both.parameters() if p.name == "c")
+    own = next(p for p in far.parameters() if p.name == "c")
+    assert both.prior_of(item, len(near.c)) == far.prior_of(own, 0)
+    assert both.prior_of(item, len(both.c) - 1) == far.prior_of(own, len(far.c) - 1)
+    names, slopes = both.prior_slopes()
+    assert names[0] == "ace_log_a_1"
+    assert names[-1] == "ace2_q_2"
+    assert not slopes[: len(near.c), len(near.prior_slopes()[0]) :].any()
+    # The design matrix is that of the parts, whose atoms see no farther than they would alone.
+    atoms = crystal()
+    design = next(iter(both.design(build_graph([atoms], PAIR, both.reach))))
+    found = labels(both, atoms)
+    core = labels(both.held(), atoms, cutoff=both.reach)
+    weights = np.concatenate([both.c, both.e0])
+    np.testing.assert_allclose(weights @ design.energy[:, 0], found.energy[0] - core.energy[0],
+                               rtol=1e-10)
+    np.testing.assert_allclose(np.tensordot(weights, design.forces, axes=1),
+                               found.forces - core.forces, atol=1e-9)
+    np.testing.assert_allclose(weights @ design.stress[:, 0], found.stress[0] - core.stress[0],
+                               atol=1e-10)
+    check_potential(expansions(("Si",))[0] + expansions(("Si",))[1])
+
+
+def test_a_saved_sum_of_linear_potentials_is_found_by_its_name():
+    near, far = expansions()
+    form = form_named("ACE+ACE")
+    assert form is type(near + far)
+    assert form(species=PAIR, ace_degree_1=5, ace2_degree_3=-1, ace2_cutoff=6.0).reach == 6.0
