@@ -54,11 +54,11 @@ bayespot.configure()
 from bayespot.data.dataset import Dataset
 from bayespot.inference.evidence import Evidence
 from bayespot.inference.grams import collect_grams
-from bayespot.inference.linear_gaussian import linear_gaussian
+from bayespot.inference.linear_gaussian import at_maximum, linear_gaussian
 from bayespot.likelihood import FitProblem, NoiseFloor, reference_from_data
 from bayespot.posterior import Posterior
 from bayespot.potentials.ace import ACE
-from bayespot.units import GPA, QUANTITIES
+from bayespot.units import GPA
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -134,14 +134,10 @@ def weighed(problem: FitProblem, evidence: Evidence, eta: np.ndarray, share: flo
 
     It is a weight in the fit, no estimate: predicted energies are noisier than this posterior says.
     """
-    sigma = evidence.scales(eta)[0][0] * [share, 1.0, 1.0]
-    settings = dict(zip(evidence.settings, eta[-len(evidence.settings) :].tolist(), strict=True))
-    again = FitProblem(
-        problem.initial.replace(**settings), problem.dataset, floor=problem.floor,
-        nu_forces=problem.nu_forces, reference=problem.reference, misfit="none",
-        fixed={f"sigma_{QUANTITIES[k]}": float(sigma[k]) for k in evidence.noise_names[0]},
-    )
-    return linear_gaussian(again, key=jax.random.key(0), draws=draws, grams=evidence.grams,
+    eta = eta.copy()
+    eta[0] += np.log(share)  # ln sigma of the energies
+    final = at_maximum(problem, evidence, eta, evidence.posterior(eta), None)
+    return linear_gaussian(final, key=jax.random.key(0), draws=draws, grams=evidence.grams,
                            maximize=False)
 
 
