@@ -1,6 +1,7 @@
 """A fit as it is by default, misfit = "discrepancy", from its TOML file to all that people see."""
 
 import sys
+from types import SimpleNamespace
 
 import ase.io
 import jax
@@ -17,7 +18,10 @@ from bayespot.evaluate import evaluate_draws
 from bayespot.graph import build_graph
 from bayespot.inference.discrepancy import add_discrepancy
 from bayespot.posterior import Posterior
+from bayespot.potentials.ace import ACE
 from bayespot.potentials.stillinger_weber import StillingerWeber
+from bayespot.potentials.sums import sum_form
+from bayespot.prediction import check_product
 from bayespot.report import write_fit_report
 
 CONFIG = """
@@ -231,3 +235,11 @@ def test_products_that_cannot_be_are_refused(fitted):
     with pytest.raises(PriorError, match="knows none"):
         bayespot.predict(fit(data_of(["a", "b", "c"])), atoms, product="classical",
                          allow_unconverged=True)
+
+
+@pytest.mark.parametrize("form", [ACE, sum_form(ACE, ACE)])
+def test_a_linear_potential_has_no_plain_one_beside_it(form):
+    posterior = SimpleNamespace(misfit="discrepancy", space=SimpleNamespace(form=form))
+    check_product(posterior, "corrected")
+    with pytest.raises(PriorError, match="its own discrepancy"):
+        check_product(posterior, "classical")

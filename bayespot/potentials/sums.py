@@ -158,7 +158,9 @@ class LinearSum(SumPotential, LinearPotential):
             return super().prior_of(item, entry)
         bounds = self._bounds()
         k = int(np.searchsorted(bounds, entry, side="right")) - 1
-        return self.part(k).prior_of(item, entry - bounds[k])
+        part = self.part(k)
+        own = next(one for one in part.parameters() if one.name == "c")
+        return part.prior_of(own, entry - bounds[k])
 
     def prior_slopes(self) -> tuple[tuple[str, ...], np.ndarray]:
         """See `LinearPotential.prior_slopes`: each component has settings of its own."""
@@ -189,8 +191,7 @@ def _coefficients(form: type[LinearSum], species: tuple[str, ...], settings: tup
         object.__setattr__(probe, item.name, None)
     for name, value in (("species", species), *settings):
         object.__setattr__(probe, name, value)
-    sizes = [len(probe.part(k).coordinates("function"))
-             for k in range(len(form.components))]
+    sizes = [len(part.coordinates("function")) for part in probe.parts]
     return tuple(np.cumsum([0, *sizes]).tolist())
 
 

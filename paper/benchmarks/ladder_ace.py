@@ -21,7 +21,7 @@ follows test errors, but they had been seen for other settings and smaller bases
 
 Two more settings are there to be tried, and not in use: ``far``, the cutoff in Å of a second
 expansion of low order (`FAR`), which raises the evidence of Si, Cu and Ni (by 49, 182 and 358 at
-1.3 times the first cutoff) but not within a minute; and ``energy_noise``, the part of the
+1.3 times the first cutoff) but takes more than a minute; and ``energy_noise``, the part of the
 evidence's noise of energies that is used. The evidence takes what a fit to forces misses of the
 energies for their noise, although energies left out come out better if they count for more:
 ``--weigh`` prints the three errors on a fifth of the training split by ``nu_forces`` and

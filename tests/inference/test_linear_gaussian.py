@@ -144,6 +144,7 @@ def test_a_sum_of_linear_potentials_has_the_closed_form():
 
 
 def check_regression(problem):
+    """Mean and variances of the closed form against weighted least squares."""
     evidence = Evidence(problem, collect_grams(problem))
     at = evidence.posterior(evidence.start)
     rows, y, kappa, floor, kind = brute(problem)
