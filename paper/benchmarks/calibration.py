@@ -6,14 +6,15 @@ Usage: python paper/benchmarks/calibration.py SET FORM [--most 20] [--method map
        python paper/benchmarks/calibration.py SET FORM --by temperature
        python paper/benchmarks/calibration.py SET ACE --method evidence
 
-SET is an element of mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3) or Ta, the set of
-FitSNAP (Thompson et al., J. Comput. Phys. 285, 316 (2015), GPL-2), both in ../shared/data; FORM a
-name of `bayespot potentials`. Published splits are put together and split again by family:
-strained cells, surfaces, snapshots of the solid and of the liquid (temperature below or above the
-melting point), and snapshots with a vacancy, two kinds by energy; tantalum has families of its own.
-At most so many of a family, evenly spaced. Nothing of a family is seen by the fit that predicts it,
-and all settings are the defaults of the package. One of them, the wider spread beyond the guard,
-was added when Si, Cu, Li and Ni had been seen; Ta had not.
+SET is an element of mlearn (Zuo et al., J. Phys. Chem. A 124, 731 (2020), BSD-3), Ta, the set of
+FitSNAP (Thompson et al., J. Comput. Phys. 285, 316 (2015), GPL-2), or W (Szlachta et al., Phys.
+Rev. B 90, 104108 (2014), GPL-2), all in ../shared/data; FORM a name of `bayespot potentials`.
+Published splits are put together and split again by family: strained cells, surfaces, snapshots of
+the solid and of the liquid (temperature below or above the melting point), and snapshots with a
+vacancy, two kinds by energy; Ta and W have families of their own. At most so many of a family,
+evenly spaced. Nothing of a family is seen by the fit that predicts it, and all settings are the
+defaults of the package. One of them, the wider spread beyond the guard, was added when Si, Cu, Li
+and Ni had been seen; Ta and W had not.
 
 Methods: ``none`` (spread of the parameters), ``none + noise`` (with the inferred noise),
 ``frederiksen`` (parameters, covariance times T0 = 2 C0 / Np), ``discrepancy`` (the default),
@@ -24,7 +25,7 @@ Gaussian there, linearised. With ``--method nuts`` they are draws, but for ``fre
 other baselines. ``--method evidence`` is for a linear potential: its closed forms.
 
 Every fold also predicts properties that are derived in the family left out, from all of its
-structures (`calibration_properties`).
+structures (`calibration_properties`); of W none, whose set has no perfect crystal to start from.
 
 With ``--by temperature`` the snapshots alone are taken, and one temperature is left out after the
 other. With ``--truth`` the same structures are labelled by another potential instead of DFT, with
@@ -66,7 +67,7 @@ from calibration_baselines import (
     others,
 )
 from calibration_properties import Property, draws_of, properties_of, records
-from calibration_sets import MELTING, TRUTHS, dataset_of, grouped, labelled_by
+from calibration_sets import FITSNAP, MELTING, TRUTHS, WITHOUT_CRYSTAL, dataset_of, grouped, labelled_by
 from ladder_fits import potential_of
 
 from bayespot.calibration import HeldOut, calibration_table
@@ -260,7 +261,7 @@ def property_records(chosen: list[Property], draws: dict[str, tuple[np.ndarray, 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("set", choices=[*sorted(MELTING), "Ta"])
+    parser.add_argument("set", choices=[*sorted(MELTING), *FITSNAP])
     parser.add_argument("form")
     parser.add_argument("--truth", choices=[*sorted(TRUTHS), "emt"])
     parser.add_argument("--by", choices=["family", "temperature"], default="family")
@@ -289,7 +290,7 @@ def main() -> None:
     whole = None
     if options.by == "temperature":
         label = f"{label} by temperature"
-    elif not options.truth:
+    elif not options.truth and options.set not in WITHOUT_CRYSTAL:
         whole = grouped(options.set)
     if options.truth:
         data, label = labelled_by(data, options.truth), f"{options.set} of {options.truth}"

@@ -20,6 +20,12 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 MELTING = {"Si": 1687.0, "Li": 454.0, "Cu": 1358.0, "Ni": 1728.0}
 """K, at normal pressure: CRC Handbook of Chemistry and Physics."""
 
+FITSNAP = {"Ta": "fitsnap_Ta", "W": "w_gap2014"}
+"""Sets with families of their own, as FitSNAP ships them."""
+
+WITHOUT_CRYSTAL = ("W",)
+"""Sets without a perfect crystal, which energies of defects and surfaces are differences from."""
+
 CONSTANT_PRESSURE = {"Cu": 2.66 / GPA, "Ni": 3.02 / GPA}
 """What the stresses of the elastic cells exceed the derivative of their own energies by (README of
 the set); taken off all stresses, as `bayespot.read` advises."""
@@ -35,8 +41,8 @@ def grouped(name: str, by: str = "family") -> Dataset:
 
     With ``by="temperature"`` the snapshots alone have a family.
     """
-    if name == "Ta":
-        data = bayespot.read(DATA / "fitsnap_Ta" / "fitsnap_Ta.extxyz.xz")
+    if name in FITSNAP:
+        data = bayespot.read(DATA / FITSNAP[name] / f"{FITSNAP[name]}.extxyz.xz")
         families = ["GSF" if f.startswith("GSF") else f for f in data.families]
         return replace(data, families=tuple(families))
     data = bayespot.read(
