@@ -67,7 +67,15 @@ from calibration_baselines import (
     others,
 )
 from calibration_properties import Property, draws_of, properties_of, records
-from calibration_sets import FITSNAP, MELTING, TRUTHS, WITHOUT_CRYSTAL, dataset_of, grouped, labelled_by
+from calibration_sets import (
+    FITSNAP,
+    MELTING,
+    TRUTHS,
+    WITHOUT_CRYSTAL,
+    dataset_of,
+    grouped,
+    labelled_by,
+)
 from ladder_fits import potential_of
 
 from bayespot.calibration import HeldOut, calibration_table
