@@ -5,12 +5,10 @@ See `bayespot.inference.linear_gaussian` for the formulas.
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg, optimize
-from threadpoolctl import threadpool_limits
 
 from bayespot.inference.grams import Grams, require_linear
 from bayespot.likelihood import FitProblem
@@ -21,6 +19,10 @@ BOUND = 12.0
 ROUNDING = 1e-12
 """Added to the diagonal of a Gram matrix, relative: what its sums have lost to rounding. It keeps
 the matrix definite where priors are so wide that columns are dependent to working precision."""
+
+NOISE = 1e-7
+"""Of the evidence, relative: what rounding leaves of it with thousands of functions. A search by
+values that goes on below tries steps in vain."""
 
 NEWTON_STEPS, DIFFERENCE, LONGEST_STEP, SETTLED = 30, 1e-4, 0.3, 1e-10
 """Of `Evidence.maximize` at its end: how many, and lengths in the logarithms that it moves."""
@@ -34,22 +36,8 @@ LEAST_SLOPE = 1e-2
 LEAST_CURVATURE = 1e-3
 """Nats; along directions in which the evidence hardly changes a step follows the gradient."""
 
-LARGE = 500
-"""Parameters from which on all cores work on a factorisation, see `_threads`."""
-
 FAMILY_WIDTH = 1.0
 """Prior sd of ln sigma of a family around that of all families."""
-
-
-def _threads(size: int) -> int | None:
-    """Threads of the BLAS for matrices of that size; None leaves them as they are.
-
-    `bayespot.configure` asks for one, since more of them stall the small factorisations of a
-    sampler. With 1700 parameters two halve the time of the evidence. ``OMP_NUM_THREADS`` limits
-    them where other processes need the cores.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return int(os.environ.get("OMP_NUM_THREADS") or cores or 1) if size >= LARGE else None
 
 
 def _cholesky(precision: np.ndarray) -> np.ndarray:
@@ -208,13 +196,12 @@ class Evidence:
             gradient = np.where(beyond == 0.0, gradient, -beyond)
             return 0.5 * beyond @ beyond - value, -steps.T @ gradient
 
-        with threadpool_limits(_threads(len(self.center)), user_api="blas"):
-            found = optimize.minimize(
-                loss, np.zeros(len(self.start)), jac=True, method="L-BFGS-B",
-                options={"maxiter": 200, "ftol": 1e-9, "maxcor": 20},
-            )
-            end = np.clip(self.start + steps @ found.x, self.start - BOUND, self.start + BOUND)
-            eta, more = self._settle(end)
+        found = optimize.minimize(
+            loss, np.zeros(len(self.start)), jac=True, method="L-BFGS-B",
+            options={"maxiter": 200, "ftol": NOISE, "maxcor": 20},
+        )
+        end = np.clip(self.start + steps @ found.x, self.start - BOUND, self.start + BOUND)
+        eta, more = self._settle(end)
         return eta, int(found.nfev) + more
 
     def _settle(self, eta: np.ndarray) -> tuple[np.ndarray, int]:
