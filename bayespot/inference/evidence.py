@@ -20,15 +20,20 @@ ROUNDING = 1e-12
 """Added to the diagonal of a Gram matrix, relative: what its sums have lost to rounding. It keeps
 the matrix definite where priors are so wide that columns are dependent to working precision."""
 
-NOISE = 1e-7
-"""Of the evidence, relative: what rounding leaves of it with thousands of functions. A search by
+ROUNDED = 1e-6
+"""Of the evidence, relative: what rounding of its sums may take from it in a step upwards."""
+
+NOISE, LEAST_NOISE = 6e-11, 1e-9
+"""Of the evidence, relative, per function and at least: what rounding leaves of it. A search by
 values that goes on below tries steps in vain."""
 
-NEWTON_STEPS, DIFFERENCE, LONGEST_STEP, SETTLED = 30, 1e-4, 0.3, 1e-10
-"""Of `Evidence.maximize` at its end: how many, and lengths in the logarithms that it moves."""
+CURVATURES, DIFFERENCE, LONGEST_STEP, SHORTENED = 4, 1e-4, 0.3, 0.5
+"""Of `Evidence.maximize` at its end: how often the curvature is taken, lengths in the logarithms
+that it moves, and the share to which each Newton step has to shorten."""
 
-PATIENCE = 3
-"""Newton steps in a row that are no shorter than the shortest one."""
+SETTLED, STALLED = 1e-10, 1e-6
+"""Length of the step after which nothing is left, and below which only rounding stands in the
+way."""
 
 LEAST_SLOPE = 1e-2
 """Mean square by which a combination of settings moves ln s at least, for the length of a step."""
@@ -198,38 +203,47 @@ class Evidence:
 
         found = optimize.minimize(
             loss, np.zeros(len(self.start)), jac=True, method="L-BFGS-B",
-            options={"maxiter": 200, "ftol": NOISE, "maxcor": 20},
+            options={"maxiter": 200, "ftol": max(LEAST_NOISE, NOISE * len(self.center)),
+                     "maxcor": 20},
         )
         end = np.clip(self.start + steps @ found.x, self.start - BOUND, self.start + BOUND)
         eta, more = self._settle(end)
         return eta, int(found.nfev) + more
 
     def _settle(self, eta: np.ndarray) -> tuple[np.ndarray, int]:
-        """Newton's method from near the maximum, with the curvature of where it starts.
+        """Newton's method from near the maximum.
 
         A search by values stops where rounding decides, somewhere on a flat top. With gradients
-        alone the end does not depend on the order or the unit of the data.
+        alone the end does not depend on the order or the unit of the data. The curvature stays
+        for as long as steps become shorter fast, and is taken anew where they do not.
         """
-        found, eta = eta, eta.copy()
+        eta, (best, slope), evaluations = eta.copy(), self.value_and_gradient(eta), 1
         free = np.flatnonzero(np.abs(eta - self.start) < BOUND * (1 - 1e-6))
-        best, slope = self.value_and_gradient(eta)
+        for _ in range(CURVATURES):
+            inverse, shortest = self._inverse_curvature(eta, slope, free), np.inf
+            evaluations += len(free)
+            while shortest > SETTLED:
+                step = inverse @ slope[free]
+                length = np.abs(step).max(initial=0.0)
+                if length > SHORTENED * shortest:
+                    break
+                trial = eta.copy()
+                trial[free] += step * min(1.0, LONGEST_STEP / max(length, LONGEST_STEP))
+                value, there = self.value_and_gradient(trial)
+                evaluations += 1
+                if value < best - ROUNDED * max(1.0, abs(best)):
+                    break
+                eta, slope, best, shortest = trial, there, max(best, value), length
+            if shortest < STALLED:
+                break
+        return eta, evaluations
+
+    def _inverse_curvature(
+        self, eta: np.ndarray, slope: np.ndarray, free: np.ndarray
+    ) -> np.ndarray:
+        """What turns ``slope`` into a step uphill, by differences of gradients; see `_settle`."""
         rows = [self.value_and_gradient(eta + e)[1] - slope
                 for e in DIFFERENCE * np.eye(len(eta))[free]]
         curvature = np.reshape(rows, (len(free), len(eta)))[:, free] / DIFFERENCE
-        values, vectors = np.linalg.eigh(-0.5 * (curvature + curvature.T))
-        inverse = vectors / np.maximum(values, LEAST_CURVATURE) @ vectors.T
-        evaluations, shortest, since = 1 + len(free), np.inf, 0
-        for _ in range(NEWTON_STEPS):
-            step = inverse @ slope[free]
-            length = np.abs(step).max(initial=1e-300)
-            since = 0 if length < shortest else since + 1
-            shortest = min(length, shortest)
-            if since > PATIENCE:  # what is left is rounding
-                break
-            eta[free] += step * min(1.0, LONGEST_STEP / length)
-            evaluations += 1
-            value, slope = self.value_and_gradient(eta)
-            if length < SETTLED:
-                break
-        # Rounding of the sums may cost that much; more means that the curvature was no guide.
-        return (eta if value > best - 1e-6 * max(1.0, abs(best)) else found), evaluations
+        values, vectors = np.linalg.eigh(0.5 * (curvature + curvature.T))
+        return vectors / np.maximum(np.abs(values), LEAST_CURVATURE) @ vectors.T
